@@ -1,0 +1,125 @@
+"""Files that survive a crash, and names that stay in their folder.
+
+Durable writes (temporary file, fsync, rename, fsync of the folder), folder names for ids that come from
+outside, and locks that a death frees. No formats and no layout: those live in the rooms that own them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+class AlreadyRunning(Exception):
+    """Another process holds the lock; the message says who and since when."""
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the content of ``path`` durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+
+    After a crash ``path`` holds the old content or the new one, never a part of it. The temporary
+    file is removed when ``write`` fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        fsync_file(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as readable JSON, durably."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    write_durably(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(identifier: str) -> str:
+    """A folder or file name for an id from outside.
+
+    An ordinary id (letters, digits, ``.``, ``_``, ``-``; at most 100 characters) is its own name.
+    Any other keeps what is ordinary in it and gets a hash, so that two ids never share a name and none
+    leaves its folder.
+    """
+    if _PLAIN_NAME.match(identifier):
+        return identifier
+    digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "_", identifier)[:60].strip("_")
+    return f"{kept or 'id'}~{digest}"
+
+
+@contextmanager
+def only_one(lock_file: Path, what: str) -> Iterator[None]:
+    """Hold an operating-system lock for the time of a ``with`` block.
+
+    Raises
+    ------
+    AlreadyRunning
+        When another process holds it. The lock is freed by the system when its holder dies.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    holder = lock_file.with_suffix(".json")
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise AlreadyRunning(_who_holds(holder, what)) from None
+    try:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        holder.write_text(json.dumps({"pid": os.getpid(), "since": started}), encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _who_holds(holder: Path, what: str) -> str:
+    try:
+        info = json.loads(holder.read_text(encoding="utf-8"))
+        return (
+            f"{what} is already running (process {info['pid']}, since {info['since']}); wait for it to end."
+        )
+    except (OSError, ValueError, KeyError):
+        return f"{what} is already running in another process; wait for it to end."
