@@ -1,0 +1,365 @@
+"""The client of the metadata store: GraphQL, and the public dataset search behind the same class.
+
+It speaks HTTP and hands out records as the store sent them; what a field holds is in ``fields``, and how
+records become columns is in ``parse``. It knows nothing of windows, files or the ledger.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import orjson
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from dagster_l2.store.errors import (
+    DuplicateInversion,
+    StoreAnswerInvalid,
+    StoreError,
+    StoreQueryError,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnreachable,
+)
+from dagster_l2.store.fields import DATASETS, EXPERIMENTS, PROCESSING_CANDIDATES, RecordType
+
+Record = dict[str, Any]
+
+INVERSION_FIELDS = (
+    "inversionId",
+    "primaryProposalId",
+    "instrumentProgramExecutionId",
+    "bucket",
+    "asdfObjectKey",
+    "datasetIds",
+    "spectralLines",
+    "createDate",
+)
+
+_MAX_RETRY_AFTER_S = 60.0
+_PUBLIC_PATH = "/datasets/v1"
+
+
+class StoreKind(enum.StrEnum):
+    """Which of the two doors of the store is used."""
+
+    GRAPHQL = "graphql"
+    PUBLIC = "public"
+
+
+class StoreClient:
+    """Speak to one metadata store.
+
+    Parameters
+    ----------
+    url
+        Base address, with or without ``/graphql`` (or ``/datasets/v1``) at its end.
+    token
+        Sent raw in the ``Authorization`` header; never logged and never part of a message.
+    kind
+        ``graphql`` for the store itself, ``public`` for the read-only dataset search.
+    timeout_s
+        Seconds that one read may stall before the request counts as failed.
+    attempts
+        How often a request that may pass by itself is tried.
+
+    Raises
+    ------
+    StoreError
+        Every method raises one of its subclasses, with one sentence that names the store.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        kind: StoreKind | str = StoreKind.GRAPHQL,
+        timeout_s: float = 60.0,
+        attempts: int = 5,
+        first_wait_s: float = 0.5,
+    ) -> None:
+        self.kind = StoreKind(kind)
+        self.url = url.rstrip("/").removesuffix("/graphql").removesuffix(_PUBLIC_PATH)
+        self._attempts = attempts
+        self._first_wait_s = first_wait_s
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"Authorization": token} if token else {},
+                timeout=httpx.Timeout(timeout_s, connect=10.0),
+            )
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise StoreError(
+                f"The store address {url!r} is not usable ({error}); set L2_STORE_URL."
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"StoreClient({self.url!r}, kind={self.kind.value!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether inversions can be neither looked up nor published here."""
+        return self.kind is StoreKind.PUBLIC
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def datasets(
+        self,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        page_size: int | None = None,
+        page_number: int = 1,
+        sort_column: str = "createDate",
+    ) -> list[Record]:
+        """One page of dataset records, as sent. ``page_size=None`` asks for all in one page."""
+        if self.kind is StoreKind.PUBLIC:
+            results: list[Record] = self._search(filters, page_size or 300, page_number)["searchResults"]
+            return results
+        params = {
+            **_texts(filters),
+            "pageSize": page_size,
+            "pageNumber": page_number,
+            "sortColumn": sort_column,
+        }
+        return self._records(DATASETS, "DatasetInventoriesRequest", params)
+
+    def dataset_count(self, filters: Mapping[str, Any] | None = None) -> int:
+        """How many dataset records the store says it holds for these filters."""
+        if self.kind is StoreKind.PUBLIC:
+            return int(self._search(filters, 1, 1)["recordCount"])
+        query = (
+            "query ($filterParams: DatasetInventoryRecordCountRequest)"
+            " { datasetInventoriesRecordCount(filterParams: $filterParams) { recordCount } }"
+        )
+        answer = self._graphql(query, {"filterParams": _texts(filters)})["datasetInventoriesRecordCount"]
+        count = answer.get("recordCount") if isinstance(answer, dict) else None
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise StoreAnswerInvalid(f"The store at {self.url} answered a record count without a number.")
+        return count
+
+    def experiments(self) -> list[Record]:
+        """All experiment descriptions; the public search has none of its own."""
+        if self.kind is StoreKind.PUBLIC:
+            return []
+        return self._records(EXPERIMENTS, "ExperimentDescriptionsRequest", {})
+
+    def processing_candidates(self) -> list[Record]:
+        """All processing candidates; the public search has none."""
+        if self.kind is StoreKind.PUBLIC:
+            return []
+        return self._records(PROCESSING_CANDIDATES, "ProcessingCandidatesRequest", {})
+
+    # -- inversions ---------------------------------------------------------------------------------------
+
+    def inversions(
+        self, inversion_id: str | None = None, dataset_ids: Sequence[str] | None = None
+    ) -> list[Record]:
+        """The published inversions with this id, or of these datasets, or all."""
+        self._refuse_if_read_only()
+        query = (
+            "query ($filterParams: L2InversionInventoriesRequest)"
+            f" {{ l2Inversions(filterParams: $filterParams) {{ {' '.join(INVERSION_FIELDS)} }} }}"
+        )
+        params: dict[str, Any] = {}
+        if inversion_id is not None:
+            params["inversionId"] = inversion_id
+        if dataset_ids:
+            params["datasetIds"] = list(dataset_ids)
+        return self._list(self._graphql(query, {"filterParams": params}), "l2Inversions")
+
+    def create_inversion(self, params: Mapping[str, Any]) -> Record:
+        """Create the inventory record of an inversion; there is no update and no delete.
+
+        It is asked once: after a lost answer nobody knows whether it was created, so the caller looks
+        with `inversions` before asking again.
+
+        Raises
+        ------
+        DuplicateInversion
+            When the store holds the id already.
+        """
+        self._refuse_if_read_only()
+        query = (
+            "mutation ($createParams: L2InversionInventory!)"
+            " { createL2InversionInventory(createParams: $createParams)"
+            f" {{ {' '.join(INVERSION_FIELDS)} }} }}"
+        )
+        try:
+            data = self._graphql_once(query, {"createParams": dict(params)})
+        except StoreQueryError as error:
+            if "duplicate key" in str(error).lower():
+                raise DuplicateInversion(
+                    f"The store at {self.url} holds inversion {params.get('inversionId')} already."
+                ) from None
+            raise
+        created = data.get("createL2InversionInventory")
+        if not isinstance(created, dict):
+            raise StoreAnswerInvalid(f"The store at {self.url} answered a create without a record.")
+        return created
+
+    def _refuse_if_read_only(self) -> None:
+        if self.is_read_only:
+            raise StoreReadOnly(
+                "The public dataset search is read only: set L2_STORE_KIND=graphql to claim and publish."
+            )
+
+    # -- one request --------------------------------------------------------------------------------------
+
+    def _records(self, record_type: RecordType, input_type: str, params: Mapping[str, Any]) -> list[Record]:
+        fields = " ".join(field.name for field in record_type.fields)
+        query = (
+            f"query ($filterParams: {input_type})"
+            f" {{ {record_type.query}(filterParams: $filterParams) {{ {fields} }} }}"
+        )
+        return self._list(self._graphql(query, {"filterParams": dict(params)}), record_type.query)
+
+    def _list(self, data: Mapping[str, Any], name: str) -> list[Record]:
+        records = data.get(name)
+        if not isinstance(records, list):
+            raise StoreAnswerInvalid(f"The store at {self.url} answered {name} without a list of records.")
+        return records
+
+    def _graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return self._retrying()(self._graphql_once, query, variables)
+
+    def _graphql_once(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._send(
+            "POST", "/graphql", content=orjson.dumps({"query": query, "variables": variables})
+        )
+        errors = answer.get("errors")
+        if errors:
+            first = errors[0] if isinstance(errors, list) and errors else errors
+            message = first.get("message", first) if isinstance(first, dict) else first
+            raise StoreQueryError(f"The store at {self.url} answered with an error: {_one_line(message)}")
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise StoreAnswerInvalid(f"The store at {self.url} answered without data.")
+        return data
+
+    def _search(self, filters: Mapping[str, Any] | None, page_size: int, page_number: int) -> dict[str, Any]:
+        params = {**_texts(filters), "pageSize": page_size, "pageNumber": page_number}
+        answer: dict[str, Any] = self._retrying()(self._send, "GET", _PUBLIC_PATH, params=params)
+        count, results = answer.get("recordCount"), answer.get("searchResults")
+        if not isinstance(count, int) or not isinstance(results, list):
+            raise StoreAnswerInvalid(
+                f"The dataset search at {self.url} answered without recordCount and results."
+            )
+        return answer
+
+    def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        if method == "POST":
+            request["headers"] = {"Content-Type": "application/json"}
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.ConnectError as error:
+            raise StoreUnreachable(
+                f"The store at {self.url} does not answer ({_one_line(error)});"
+                " is it up, and is L2_STORE_URL right?"
+            ) from None
+        except httpx.TimeoutException:
+            raise StoreUnreachable(
+                f"The store at {self.url} did not answer in time; try again later."
+            ) from None
+        except httpx.HTTPError as error:
+            raise StoreUnreachable(
+                f"The answer of the store at {self.url} broke off ({_one_line(error)})."
+            ) from None
+        self._check_status(response)
+        return self._json(response)
+
+    def _check_status(self, response: httpx.Response) -> None:
+        status = response.status_code
+        if status in (401, 403):
+            raise StoreRefused(
+                f"The store at {self.url} refused the token (HTTP {status}); set L2_STORE_TOKEN."
+            )
+        if status == 429 or status >= 500 or status == 408:
+            overloaded = StoreUnreachable(
+                f"The store at {self.url} is overloaded or failing (HTTP {status})."
+            )
+            overloaded.retry_after_s = _retry_after(response)  # type: ignore[attr-defined]
+            raise overloaded
+        if status != 200:
+            raise StoreError(
+                f"The store at {self.url} answered HTTP {status} to a {response.request.method}."
+            )
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            answer = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            # One record with NaN or a lone surrogate must not take its page with it; orjson refuses both.
+            try:
+                answer = json.loads(response.content)
+            except ValueError:
+                what = "a web page" if response.content.lstrip()[:1] == b"<" else "something that is not JSON"
+                raise StoreAnswerInvalid(
+                    f"The store at {self.url} answered with {what}; is L2_STORE_URL right?"
+                ) from None
+        if not isinstance(answer, dict):
+            raise StoreAnswerInvalid(f"The store at {self.url} answered JSON that is no object.")
+        return answer
+
+    def _retrying(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, StoreError) and error.transient),
+            stop=stop_after_attempt(self._attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked: float | None = getattr(error, "retry_after_s", None)
+        backoff = self._first_wait_s * 2.0 ** (state.attempt_number - 1)
+        return float(max(backoff, asked)) if asked is not None else backoff
+
+
+def _texts(filters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Filters as the store takes them: moments as ISO text without a zone, in UTC."""
+    out: dict[str, Any] = {}
+    for name, value in (filters or {}).items():
+        if isinstance(value, datetime):
+            moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+            out[name] = moment.isoformat(timespec="microseconds")
+        else:
+            out[name] = value
+    return out
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds of a Retry-After header (a number or a date), capped; None when absent or nonsense."""
+    text = response.headers.get("Retry-After")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(seconds, _MAX_RETRY_AFTER_S) if seconds > 0 else None
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:300]
