@@ -1,0 +1,35 @@
+"""Parquet on disk: how a file comes to count, bronze version logs, views for SQL, and gold.
+
+It holds no rule about observing programs and speaks to no service.
+"""
+
+from dagster_l2.lake.bronze import SCAN_COLUMNS, BronzeTable, Changes, VersionLog
+from dagster_l2.lake.commit import (
+    LakeError,
+    ResultManifest,
+    commit_parquet,
+    committed_files,
+    done_path,
+    is_intact,
+    read_manifest,
+)
+from dagster_l2.lake.gold import Gold, write_gold
+from dagster_l2.lake.views import quoted, register_views
+
+__all__ = [
+    "SCAN_COLUMNS",
+    "BronzeTable",
+    "Changes",
+    "Gold",
+    "LakeError",
+    "ResultManifest",
+    "VersionLog",
+    "commit_parquet",
+    "committed_files",
+    "done_path",
+    "is_intact",
+    "quoted",
+    "read_manifest",
+    "register_views",
+    "write_gold",
+]

@@ -1,0 +1,128 @@
+"""How a parquet file comes to count: validated, renamed into place, and only then declared done.
+
+Temporary file, fsync, validation of what is on the disk, rename, fsync of the folder, then the ``.done``
+manifest in the same way. A reader sees only files with a manifest. What the files mean is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from dagster_l2.files import sha256, write_durably, write_json
+
+
+class LakeError(Exception):
+    """A file of the lake is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultManifest:
+    """What ``.done`` says of the parquet file beside it."""
+
+    job_id: str
+    batch_id: str
+    file: str
+    status: str
+    row_count: int
+    bytes: int
+    sha256: str
+    written_at: str
+
+
+def done_path(path: Path) -> Path:
+    """The manifest that belongs to a parquet file."""
+    return path.with_suffix(".done")
+
+
+def commit_parquet(path: Path, frame: pl.DataFrame, *, job_id: str, batch_id: str) -> ResultManifest:
+    """Write ``frame`` to ``path`` so that it counts wholly or not at all.
+
+    Parameters
+    ----------
+    path
+        Final name, ending in ``.parquet``; it is replaced when it exists.
+    frame
+        The rows.
+    job_id, batch_id
+        Who wrote it and of what, for the manifest.
+
+    Raises
+    ------
+    LakeError
+        When what the disk holds afterwards is not what was written.
+    OSError
+        When the disk refuses, for example because it is full; nothing that counted before is lost.
+    """
+    done_path(path).unlink(missing_ok=True)
+    found: dict[str, int | str] = {}
+
+    def write(temporary: Path) -> None:
+        pq.write_table(frame.to_arrow(), temporary, compression="zstd")
+        _validate(temporary, frame)
+        found.update(bytes=temporary.stat().st_size, sha256=sha256(temporary))
+
+    write_durably(path, write)
+    manifest = ResultManifest(
+        job_id=job_id,
+        batch_id=batch_id,
+        file=path.name,
+        status="DONE",
+        row_count=len(frame),
+        bytes=int(found["bytes"]),
+        sha256=str(found["sha256"]),
+        written_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+    write_json(done_path(path), asdict(manifest))
+    return manifest
+
+
+def _validate(path: Path, frame: pl.DataFrame) -> None:
+    file = pq.ParquetFile(path)
+    if file.metadata.num_rows != len(frame):
+        raise LakeError(
+            f"{path.name} holds {file.metadata.num_rows} rows of {len(frame)}; is the disk sound?"
+        )
+    if file.schema_arrow.names != frame.columns:
+        raise LakeError(f"{path.name} holds other columns than were written; is the disk sound?")
+
+
+def read_manifest(path: Path) -> ResultManifest | None:
+    """The manifest of a parquet file; None when there is none or it cannot be read."""
+    try:
+        content: Mapping[str, object] = json.loads(done_path(path).read_text(encoding="utf-8"))
+        return ResultManifest(**content)  # type: ignore[arg-type]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_intact(path: Path) -> bool:
+    """Whether the file is there with the size and the hash of its manifest."""
+    manifest = read_manifest(path)
+    return (
+        manifest is not None
+        and path.is_file()
+        and path.stat().st_size == manifest.bytes
+        and sha256(path) == manifest.sha256
+    )
+
+
+def committed_files(folder: Path) -> list[Path]:
+    """The parquet files of a folder that count, by name.
+
+    A file counts with a manifest and the size that it states; the hash is left to `is_intact`, since
+    reading every byte before each use would cost more than the use.
+    """
+    out = []
+    for done in sorted(folder.glob("*.done")):
+        path = done.with_suffix(".parquet")
+        manifest = read_manifest(path)
+        if manifest is not None and path.is_file() and path.stat().st_size == manifest.bytes:
+            out.append(path)
+    return out

@@ -1,0 +1,31 @@
+"""The door between bronze and SQL: views over exactly the files that count at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dagster_l2.lake.bronze import BronzeTable
+from dagster_l2.lake.commit import committed_files
+
+
+def quoted(text: str | Path) -> str:
+    """A text as an SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def register_views(connection: Any, tables: Iterable[BronzeTable]) -> None:
+    """Create or replace ``bronze.<table>`` for each table, over its committed files.
+
+    The list of files is written into the view, so a build reads one state of the lake from its start to
+    its end, and a file without its manifest is never read.
+    """
+    connection.execute("create schema if not exists bronze")
+    for table in tables:
+        table.ensure()
+        files = ", ".join(quoted(path) for path in committed_files(table.folder))
+        connection.execute(
+            f'create or replace view bronze."{table.name}" as'
+            f" select * from read_parquet([{files}], union_by_name = true)"
+        )
