@@ -18,11 +18,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from dagster_l2.errors import L2Error
+
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(L2Error):
     """Another process holds the lock; the message says who and since when."""
+
+    exit_code = 3
 
 
 def fsync_folder(folder: Path) -> None:

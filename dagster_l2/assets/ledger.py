@@ -1,0 +1,179 @@
+"""What moves an observing program: verdicts, input packages, hand-overs, publishing; and the export.
+
+Each asset is level-triggered: it compares what should be with what the ledger has recorded. The rules are
+in ``ledger``, ``inputs``, ``products`` and ``publishing``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from dagster_l2.assets.export import export_transitions
+from dagster_l2.assets.pictures import disk_map, state_counts
+from dagster_l2.assets.tables import counts_table, picture
+from dagster_l2.assets.warehouse import POOL
+from dagster_l2.ledger import Verdict
+from dagster_l2.resources import L2, one_sentence
+from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
+
+PIPELINE = "pipeline"
+
+
+def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
+    with warehouse.get_connection() as connection:
+        cursor = connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@dg.asset(
+    key=["ledger", "decisions"],
+    group_name="ledger",
+    kinds={"sqlite", "postgres"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["marts", "op_verdicts"]), dg.AssetKey(["intermediate", "int_datasets_current"])],
+    pool=POOL,
+)
+def decisions(
+    context: dg.AssetExecutionContext, l2: L2, warehouse: DuckDBResource
+) -> dg.MaterializeResult[Any]:
+    """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
+    with one_sentence():
+        rows = _rows(warehouse, "select * from op_verdicts")
+        boxes = _rows(
+            warehouse,
+            "select op_id, bounding_box, instrument from int_datasets_current where bounding_box is not null",
+        )
+        invertible = {row["op_id"] for row in rows if row["is_invertible"]}
+        with l2.ledger() as ledger:
+            result = ledger.decide((_verdict(row) for row in rows), actor=PIPELINE, run_id=context.run_id)
+            states = Counter(present.state.value for present in ledger.present_all().values())
+    moves = {f"{before or 'new'} → {after}": count for (before, after), count in result.moves.items()}
+    context.log.info(f"decide: {len(result.moved)} moved, {result.unchanged} unchanged")
+    for failure in result.failed:
+        context.log.warning(f"decide: {failure.op_id!r}: {failure.reason}")
+    return dg.MaterializeResult(
+        metadata={
+            "moved": len(result.moved),
+            "unchanged": result.unchanged,
+            "failed": len(result.failed),
+            "moves": counts_table("move", moves),
+            "states": picture(state_counts(states)),
+            "on the disk": picture(disk_map(boxes, invertible)),
+        }
+    )
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    details = {
+        name: row[name]
+        for name in ("instrument_program_id", "dataset_ids", "buckets", "spectral_lines", "measured")
+    }
+    return Verdict(
+        op_id=row["op_id"],
+        has_datasets=row["has_datasets"],
+        is_complete=row["is_complete"],
+        is_invertible=row["is_invertible"],
+        failed_criteria=tuple(row["failed_criteria"] or ()),
+        warnings=tuple(row["warnings"] or ()),
+        inputs_hash=row["inputs_hash"],
+        rule_version=row["rule_version"],
+        details=details,
+    )
+
+
+@dg.asset(
+    key=["ledger", "input_packages"],
+    group_name="ledger",
+    kinds={"json"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["ledger", "decisions"]), dg.AssetKey(["intermediate", "int_input_datasets"])],
+    pool=POOL,
+)
+def input_packages(
+    context: dg.AssetExecutionContext, l2: L2, warehouse: DuckDBResource
+) -> dg.MaterializeResult[Any]:
+    """Write the input package of each Invertible OP; then it is Preprocessed."""
+    with one_sentence(), l2.ledger() as ledger:
+        datasets = _rows(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
+        report = prepare_inputs(ledger, l2.settings.data, datasets, actor=PIPELINE, run_id=context.run_id)
+    context.log.info(f"preprocess: {len(report.done)} input packages written")
+    for op_id, reason in report.failed:
+        context.log.warning(f"preprocess: {op_id!r}: {reason}")
+    return dg.MaterializeResult(metadata={"written": len(report.done), "failed": len(report.failed)})
+
+
+@dg.asset(
+    key=["ledger", "handovers"],
+    group_name="ledger",
+    kinds={"fits"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["ledger", "input_packages"])],
+)
+def handovers(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+    """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
+    with one_sentence(), l2.ledger() as ledger:
+        report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run_id)
+    for op_id, reason in report.refused:
+        context.log.warning(f"hand-over of {op_id!r} refused: {reason}")
+    context.log.info(f"hand-overs: {len(report.done)} accepted, {len(report.refused)} refused")
+    metadata: dict[str, Any] = {"accepted": len(report.done), "refused": len(report.refused)}
+    if report.picture:
+        metadata["last accepted"] = picture(report.picture)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(
+    key=["published", "inversions"],
+    group_name="published",
+    kinds={"graphql"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["ledger", "handovers"])],
+)
+def published(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+    """Tell the store of each Inverted OP, once, and confirm it by reading it back."""
+    settings = l2.settings
+    with one_sentence(), l2.ledger() as ledger:
+        report = publish_inverted(
+            ledger,
+            l2.store,
+            mode=settings.publish,
+            default_bucket=settings.publish_bucket,
+            publish_embargoed=settings.publish_embargoed,
+            now=datetime.now(UTC),
+            actor=PIPELINE,
+            run_id=context.run_id,
+        )
+    for op_id, reason in (*report.refused, *report.failed):
+        context.log.warning(f"publish: {op_id!r}: {reason}")
+    context.log.info(f"publish: {len(report.done)} published, {len(report.refused)} wait")
+    if report.failed:
+        op_id, reason = report.failed[0]
+        raise dg.Failure(f"OP {op_id!r} was not published: {reason}", allow_retries=False)
+    return dg.MaterializeResult(
+        metadata={
+            "published": len(report.done),
+            "inversions": ", ".join(report.done),
+            "waiting": counts_table("reason", Counter(reason for _, reason in report.refused)),
+        }
+    )
+
+
+@dg.asset(
+    key=["bronze", "transitions"],
+    group_name="bronze",
+    kinds={"parquet"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["published", "inversions"])],
+)
+def transitions(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+    """The ledger's history as parquet: what the ledger has and bronze has not is written."""
+    with one_sentence(), l2.ledger() as ledger:
+        count = export_transitions(ledger, l2.settings.lake)
+    context.log.info(f"export: {count} transitions")
+    return dg.MaterializeResult(metadata={"exported": count})

@@ -1,0 +1,163 @@
+"""The dbt models as assets, in the two parts between which the ledger decides; and gold.
+
+Which model is in which part is a tag in the dbt project. What they compute is SQL and not here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+from dagster_duckdb import DuckDBResource
+
+from dagster_l2.assets.export import transitions_table
+from dagster_l2.assets.tables import counts_table
+from dagster_l2.files import only_one
+from dagster_l2.lake import register_views, write_gold
+from dagster_l2.project import warehouse_project
+from dagster_l2.resources import L2, one_sentence
+from dagster_l2.sources import ScanTables
+
+POOL = "warehouse"
+
+
+class Translator(DagsterDbtTranslator):
+    """Names and groups of dbt resources in the asset graph."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """``bronze/<table>`` for sources, ``<layer>/<name>`` for models, ``seeds/<name>`` for seeds."""
+        name = dbt_resource_props["name"]
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey(["bronze", name])
+        return dg.AssetKey([_layer(dbt_resource_props), name])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The layer: seeds, staging, intermediate, marts."""
+        return _layer(dbt_resource_props)
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:  # noqa: ARG002
+        """Everything in the warehouse is the analysts'."""
+        return ["team:analysts"]
+
+
+def _layer(props: Mapping[str, Any]) -> str:
+    return "seeds" if props["resource_type"] == "seed" else str(props["fqn"][1])
+
+
+def _build(part: str, context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2) -> Iterator[Any]:
+    """Build one part of the models and run its data tests; unit tests belong to ``make test``."""
+    settings = l2.settings
+    with one_sentence(), only_one(settings.data / "locks" / "warehouse.lock", "A build of the warehouse"):
+        with l2.dbt_environment():
+            invocation = dbt.cli(
+                ["build", "--exclude-resource-type", "unit_test"],
+                context=context,
+                target_path=settings.data / "dbt" / part,
+                raise_on_error=False,
+            )
+            yield from invocation.stream().fetch_row_counts()
+        if not invocation.is_successful():
+            raise dg.Failure(_first_failure(invocation), allow_retries=False)
+        context.log.info(f"build: {part} built and tested")
+
+
+def _first_failure(invocation: Any) -> str:
+    try:
+        results = invocation.get_artifact("run_results.json")["results"]
+    except Exception:  # noqa: BLE001 - dbt that died early leaves no artifact of any known shape
+        error = invocation.get_error()
+        return f"dbt could not build the warehouse: {error or 'see the log of the run'}"
+    bad = [result for result in results if result["status"] in ("error", "fail")]
+    if not bad:
+        return f"dbt could not build the warehouse: {invocation.get_error() or 'see the log of the run'}"
+    name = bad[0]["unique_id"].split(".")[2]
+    message = " ".join(str(bad[0].get("message") or "").split())[:300]
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    return f"The warehouse was not published: {name} failed: {message}{more}; gold stays as it was."
+
+
+@dbt_assets(
+    name="verdict_models",
+    manifest=warehouse_project.manifest_path,
+    project=warehouse_project,
+    select="tag:verdicts",
+    dagster_dbt_translator=Translator(),
+    pool=POOL,
+)
+def verdict_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2, warehouse: DuckDBResource
+) -> Iterator[Any]:
+    """Everything that depends on datasets alone: groupings, readiness, criteria, qualification."""
+    register_bronze(l2, warehouse)
+    yield from _build("verdicts", context, dbt, l2)
+
+
+@dbt_assets(
+    name="state_models",
+    manifest=warehouse_project.manifest_path,
+    project=warehouse_project,
+    select="tag:states",
+    dagster_dbt_translator=Translator(),
+    pool=POOL,
+)
+def state_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2, warehouse: DuckDBResource
+) -> Iterator[Any]:
+    """Everything that reads the ledger's transitions: latest state, history, queue, inversions."""
+    register_bronze(l2, warehouse)
+    yield from _build("states", context, dbt, l2)
+
+
+def register_bronze(l2: L2, warehouse: DuckDBResource) -> None:
+    """Create the views over bronze that the models read."""
+    settings = l2.settings
+    with one_sentence():
+        tables = (*ScanTables.under(settings.lake).all(), transitions_table(settings.lake))
+        with warehouse.get_connection() as connection:
+            register_views(connection, tables)
+
+
+def mart_names() -> list[str]:
+    """The marts, from the dbt manifest."""
+    manifest = json.loads(warehouse_project.manifest_path.read_text(encoding="utf-8"))
+    nodes = manifest["nodes"].values()
+    return sorted(
+        node["name"] for node in nodes if node["resource_type"] == "model" and node["fqn"][1] == "marts"
+    )
+
+
+def gold_tables() -> list[str]:
+    """What analysts get: the marts, and the rules by which states wait for whom."""
+    return [*mart_names(), "state_rules"]
+
+
+@dg.asset(
+    key=["gold", "l2_duckdb"],
+    group_name="gold",
+    kinds={"duckdb", "parquet"},
+    owners=["team:analysts"],
+    deps=[dg.AssetKey(["marts", name]) for name in mart_names()],
+    pool=POOL,
+)
+def gold(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+    """What analysts open: ``data/l2.duckdb`` and a parquet file per mart, replaced by one rename."""
+    settings = l2.settings
+    with one_sentence():
+        written = write_gold(
+            settings.warehouse,
+            settings.gold,
+            settings.lake / "gold",
+            gold_tables(),
+            (warehouse_project.project_dir / "gold_macros.sql").read_text(encoding="utf-8"),
+        )
+    context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} marts")
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path(settings.gold),
+            "bytes": written.bytes,
+            "rows": counts_table("mart", written.rows),
+        }
+    )

@@ -1,0 +1,72 @@
+"""Asset checks beside the dbt tests: is the scan complete, does an OP wait too long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from dagster_l2.resources import L2
+from dagster_l2.sources import ScanTables
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["bronze", "rejected"]),
+    name="no_rejected_records",
+    description="Warns while records of the store cannot be parsed.",
+)
+def no_rejected_records(l2: L2) -> dg.AssetCheckResult:
+    """Pass when no record was ever rejected; show the last ones otherwise."""
+    rows = ScanTables.under(l2.settings.lake).rejected.scan().sort("scanned_at").tail(20).collect()
+    return dg.AssetCheckResult(
+        passed=rows.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"last": json.dumps(rows.select("record_id", "reason").to_dicts(), indent=1)},
+    )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["marts", "scan_coverage"]),
+    name="windows_complete",
+    description="Every window of the last scan holds as many records as the store counts.",
+    pool="warehouse",
+)
+def windows_complete(warehouse: DuckDBResource) -> dg.AssetCheckResult:
+    """Pass when no window failed or is short of records."""
+    bad = _rows(
+        warehouse,
+        "select window_start, window_end, status, records, expected_records from scan_coverage"
+        " where status not in ('DOWNLOADED', 'SKIPPED_NO_DATA') or records <> expected_records limit 20",
+    )
+    return dg.AssetCheckResult(passed=not bad, metadata={"windows": json.dumps(bad, default=str, indent=1)})
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["marts", "work_queue"]),
+    name="nothing_overdue",
+    description="Warns when an OP stays longer in a state than its limit, and names who is responsible.",
+    pool="warehouse",
+)
+def nothing_overdue(warehouse: DuckDBResource) -> dg.AssetCheckResult:
+    """Pass when no OP is overdue."""
+    late = _rows(
+        warehouse,
+        "select op_id, state, responsible, days_in_state from work_queue where is_overdue order by rank",
+    )
+    return dg.AssetCheckResult(
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"overdue": len(late), "first": json.dumps(late[:20], default=str, indent=1)},
+    )
+
+
+def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
+    with warehouse.get_connection() as connection:
+        cursor = connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+ALL_CHECKS = [no_rejected_records, windows_complete, nothing_overdue]

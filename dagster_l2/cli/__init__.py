@@ -1,0 +1,102 @@
+"""The commands ``l2 …``: they parse and print; the work is elsewhere.
+
+Each command's module is imported when it is called, so that ``l2 --help`` does not load the whole pipeline.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+_COMMANDS = {
+    "run": ("run", "One whole pass: scan, build, decide, preprocess, take hand-overs, publish, gold."),
+    "scan": ("run", "Scan the metadata store into bronze, and nothing else."),
+    "status": ("look", "How things stand: age of the data, OPs by state, what waits."),
+    "queue": ("look", "Who does what next, best first."),
+    "show": ("look", "Everything about one OP: verdict with reasons, state, hand-overs."),
+    "history": ("look", "Every step an OP took."),
+    "sql": ("look", "Query the analysts' DuckDB file."),
+    "claim": ("work", "Take an OP to invert it."),
+    "release": ("work", "Give a claimed OP back to the queue."),
+    "ready": ("work", "Say that the products of a claimed OP are ready."),
+    "withdraw": ("work", "Take back products that are not published yet, to redo them."),
+    "publish": ("work", "Approve and publish an Inverted OP (operators)."),
+    "reopen": ("work", "Open a Published OP again, with a reason (operators)."),
+    "retry": ("work", "Bring an OP in Error back to the state before it."),
+    "store": ("serve", "The local metadata store."),
+    "docs": ("docs", "Write the dbt docs with the lineage as one HTML file."),
+    "ui": ("serve", "Start the Dagster UI, its daemon and the local store."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"dagster_l2.cli.{_COMMANDS[name][0]}")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def l2(debug: bool) -> None:
+    """From a solar telescope's level-1 datasets to published level-2 inversions.
+
+    Exit codes: 0 well, 1 something failed, 2 wrong use, 3 already running.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; an error is one sentence on standard error and an exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    from dagster_l2.errors import L2Error
+
+    try:
+        outcome = l2.main(args=arguments, prog_name="l2", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("Interrupted; what was finished is kept, run the command again.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except L2Error as error:
+        _trace(arguments)
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        _trace(arguments)
+        what = f" {error.filename}" if error.filename else ""
+        return _fail(f"The system refused{what}: {error.strerror or error}; nothing is lost.", 1)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        text = " ".join(str(error).split())[:300]
+        return _fail(f"Unexpected {type(error).__name__}: {text} (l2 --debug … shows where).", 1)
+
+
+def _trace(arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+
+
+def _fail(sentence: str, code: int) -> int:
+    click.echo(f"Error: {sentence}", err=True)
+    return code

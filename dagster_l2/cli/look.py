@@ -1,0 +1,248 @@
+"""Commands that only look: status, queue, show, history, sql."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.errors import WrongUse
+from dagster_l2.gold import NoGold, read_gold
+from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.queue import live_queue
+from dagster_l2.settings import Settings, load_settings
+from dagster_l2.steps import waiting_reason
+from dagster_l2.wiring import open_ledger, store_name
+
+QUEUE_COLUMNS = (
+    "rank",
+    "op_id",
+    "state",
+    "responsible",
+    "reason",
+    "days_in_state",
+    "is_overdue",
+    "priority_score",
+)
+CRITERIA_COLUMNS = (
+    "instrument",
+    "criterion",
+    "outcome",
+    "measured_value",
+    "measured_text",
+    "threshold",
+    "unit",
+    "worst_dataset_id",
+)
+HANDOVER_COLUMNS = ("received_at", "actor", "inversion_id", "products", "outcome", "reason")
+
+
+@click.command("status")
+@json_option
+def status_command(as_json: bool) -> None:
+    """How things stand: age of the data, OPs by state, what waits."""
+    settings = load_settings()
+    info = _info(settings)
+    with open_ledger(settings) as ledger:
+        presents = ledger.present_all()
+        events = len(ledger.pending_events())
+    states = {state.value: 0 for state in State} | Counter(p.state.value for p in presents.values())
+    states = {name: count for name, count in states.items() if count}
+    content = {
+        "built_at": info.get("built_at"),
+        "last_scan_at": info.get("last_scan_at"),
+        "store": store_name(settings),
+        "is_demo": settings.is_demo,
+        "states": states,
+        "ready_events_waiting": events,
+        "data": settings.data,
+        "state_database": _without_password(settings.state_url),
+    }
+    if as_json:
+        print_json(content)
+        return
+    click.echo(_age_line(info))
+    demo = " (a demo: the scientist's part is played)" if settings.is_demo else ""
+    click.echo(f"Store: {store_name(settings)}{demo}")
+    click.echo(f"Data:  {settings.data}\n")
+    print_rows([{"state": name, "OPs": count} for name, count in states.items()], ("state", "OPs"))
+    if events:
+        click.echo(f"\n{events} hand-overs wait: the sensor takes them, or `l2 run`.")
+
+
+def _info(settings: Settings) -> dict[str, Any]:
+    try:
+        return read_gold(settings.gold, "select * from warehouse_info")[0]
+    except NoGold:
+        return {}
+
+
+def _age_line(info: dict[str, Any]) -> str:
+    built = info.get("built_at")
+    if built is None:
+        return "Gold has not been built yet: `l2 run` does it."
+    hours = (datetime.now(UTC).replace(tzinfo=None) - built.replace(tzinfo=None)).total_seconds() / 3600
+    scanned = shown(info["last_scan_at"])
+    return f"Gold is {hours:.1f} h old (built {built:%Y-%m-%d %H:%M} UTC, last scan {scanned} UTC)."
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@click.command("queue")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only OPs in this state.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@json_option
+def queue_command(state: str | None, limit: int, as_json: bool) -> None:
+    """Who does what next: rank and verdict from gold, state and claimer live from the ledger."""
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        rows = live_queue(settings.gold, ledger)
+    rows = [row for row in rows if state is None or row["state"] == state]
+    if as_json:
+        print_json(rows[:limit])
+        return
+    if not rows:
+        click.echo("Nothing waits.")
+        return
+    print_rows(rows[:limit], QUEUE_COLUMNS)
+    if len(rows) > limit:
+        click.echo(f"… and {len(rows) - limit} more (--limit).")
+
+
+@click.command("history")
+@click.argument("op")
+@json_option
+def history_command(op: str, as_json: bool) -> None:
+    """Every step an OP took, oldest first."""
+    with open_ledger(load_settings()) as ledger:
+        rows = history_rows(ledger, op)
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("seq", "occurred_at", "from_state", "to_state", "actor", "cause", "inversion_id"))
+
+
+def history_rows(ledger: Ledger, op: str) -> list[dict[str, Any]]:
+    """The history of an OP as plain rows."""
+    ledger.present(op)
+    return [
+        {
+            "seq": step.seq,
+            "from_state": step.from_state.value if step.from_state else None,
+            "to_state": step.to_state.value,
+            "occurred_at": step.occurred_at,
+            "actor": step.actor,
+            "cause": step.cause,
+            "inversion_id": step.inversion_id,
+            "run_id": step.run_id,
+            "rule_version": step.rule_version,
+            "details": step.details,
+        }
+        for step in ledger.history(op)
+    ]
+
+
+@click.command("show")
+@click.argument("op")
+@json_option
+def show_command(op: str, as_json: bool) -> None:
+    """Everything about one OP: state, verdict with measured values and thresholds, hand-overs."""
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        content = _everything(settings, ledger, op)
+    if as_json:
+        print_json(content)
+        return
+    click.echo(f"OP {shown(op)}")
+    print_rows([{"": name, " ": value} for name, value in content["state"].items()], ("", " "))
+    program = content["observing_program"]
+    if program:
+        wanted = ("proposal_id", "experiment_id", "instruments", "dataset_count", "start_time", "end_time",
+                  "is_complete", "is_invertible", "is_embargoed", "fried_parameter_median_m")  # fmt: skip
+        print_rows([{"": name, " ": program[name]} for name in wanted], ("", " "))
+    if content["criteria"]:
+        click.echo("\nCriteria")
+        print_rows(content["criteria"], CRITERIA_COLUMNS)
+    if content["hand_overs"]:
+        click.echo("\nHand-overs")
+        print_rows(content["hand_overs"], HANDOVER_COLUMNS)
+
+
+def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
+    present = ledger.present(op)
+    try:
+        program = read_gold(settings.gold, "select * from observing_programs where op_id = ?", [op])
+        criteria = read_gold(
+            settings.gold, "select * from op_criteria where op_id = ? order by instrument, criterion", [op]
+        )
+        qualified = read_gold(settings.gold, "select * from op_qualification where op_id = ?", [op])
+    except NoGold:
+        program, criteria, qualified = [], [], []
+    return {
+        "op_id": op,
+        "state": _state(ledger, present),
+        "observing_program": program[0] if program else None,
+        "qualification": qualified,
+        "criteria": criteria,
+        "input_package": present.details.get("package"),
+        "hand_overs": [
+            {
+                "event_id": event.event_id,
+                "received_at": event.received_at,
+                "actor": event.actor,
+                "inversion_id": event.inversion_id,
+                "products": event.products,
+                "dataset_ids": event.dataset_ids,
+                "commit": event.commit_hash,
+                "outcome": outcome.outcome if outcome else "waiting",
+                "reason": outcome.reason if outcome else None,
+            }
+            for event, outcome in ledger.events(op)
+        ],
+    }
+
+
+def _state(ledger: Ledger, present: Present) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "state": present.state.value,
+        "since": present.since,
+        "actor": present.actor,
+        "cause": present.cause,
+        "inversion_id": present.inversion_id,
+        "claimed_by": present.claimed_by,
+        "inputs_changed": present.inputs_changed,
+    }
+    if present.state is State.INVERTED:
+        content["waits for"] = waiting_reason(ledger, present)
+    if present.state is State.ERROR:
+        content |= {name: present.details.get(name) for name in ("step", "class", "message")}
+    return content
+
+
+@click.command("sql")
+@click.argument("query")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@json_option
+def sql_command(query: str, as_csv: bool, as_json: bool) -> None:
+    """Run QUERY on the analysts' DuckDB file, read only; `-` reads it from standard input."""
+    if as_csv and as_json:
+        raise WrongUse("Choose one of --csv and --json.")
+    text = click.get_text_stream("stdin").read() if query == "-" else query
+    rows = read_gold(load_settings().gold, text)
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        import csv
+
+        writer = csv.writer(click.get_text_stream("stdout"))
+        writer.writerow(rows[0] if rows else ())
+        writer.writerows(row.values() for row in rows)
+    else:
+        print_rows(rows)

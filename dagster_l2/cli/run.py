@@ -1,0 +1,129 @@
+"""``l2 run`` and ``l2 scan``: one whole pass, or the scan alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+
+from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.files import only_one
+from dagster_l2.ledger import State
+from dagster_l2.settings import Settings, load_settings
+from dagster_l2.wiring import open_ledger, store_name
+
+SCAN_COUNTS = ("new", "changed", "unchanged", "rejected", "missing")
+
+
+@click.command("run")
+@click.option("--play-scientist", is_flag=True, help="On generated records only: hand one OP over.")
+@json_option
+def run_command(play_scientist: bool, as_json: bool) -> None:
+    """One whole pass, as a run of the Dagster job that the UI shows; a second one finds nothing to do."""
+    settings = load_settings()
+    from dagster_l2.cli.runner import run_handover, run_job
+    from dagster_l2.jobs import PASS
+
+    with only_one(settings.data / "locks" / "pass.lock", "A pass"):
+        settings.mark_origin()
+        results = [run_job(settings, PASS)]
+        if play_scientist and settings.is_embedded_default:
+            from dagster_l2.demo import play
+
+            with open_ledger(settings) as ledger:
+                handed_over = play(settings, ledger)
+            if handed_over:
+                click.echo(f"  demo: the scientist's part is played for {handed_over}", err=True)
+                results.append(run_handover(settings))
+    content = _summary(settings, [result.metadata for result in results])
+    if as_json:
+        print_json(content)
+    else:
+        _print_summary(settings, content)
+
+
+@click.command("scan")
+@click.option("--accept-missing", is_flag=True, help="Mark missing ones even above a tenth at once.")
+@json_option
+def scan_command(accept_missing: bool, as_json: bool) -> None:
+    """Scan the metadata store into bronze, and nothing else."""
+    settings = load_settings()
+    if accept_missing:
+        settings = settings.model_copy(update={"scan_accept_missing": True})
+    from dagster_l2.cli.runner import run_job
+    from dagster_l2.jobs import SCAN
+
+    metadata = run_job(settings, SCAN).metadata["bronze/datasets"]
+    counts = {name: metadata[name] for name in SCAN_COUNTS}
+    if as_json:
+        print_json(counts)
+    else:
+        click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _summary(settings: Settings, runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    with open_ledger(settings) as ledger:
+        presents = list(ledger.present_all().values())
+    scanned = runs[0]["bronze/datasets"]
+    published = [
+        inversion
+        for run in runs
+        for inversion in str(run["published/inversions"].get("inversions", "")).split(", ")
+        if inversion
+    ]
+    counts = Counter(present.state.value for present in presents)
+    return {
+        "scan": {name: scanned[name] for name in SCAN_COUNTS},
+        "states": {state.value: counts[state.value] for state in State if counts[state.value]},
+        "published": published,
+        "failed": [
+            {
+                "op_id": present.op_id,
+                "step": present.details.get("step"),
+                "message": present.details.get("message"),
+            }
+            for present in presents
+            if present.state is State.ERROR
+        ],
+    }
+
+
+def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
+    from dagster_l2.cli.look import QUEUE_COLUMNS, history_rows
+    from dagster_l2.queue import live_queue
+
+    click.echo(f"\nScanned {store_name(settings)}:")
+    click.echo("  " + ", ".join(f"{count} {name}" for name, count in content["scan"].items()))
+    click.echo("\nObserving programs by state")
+    print_rows([{"state": name, "OPs": count} for name, count in content["states"].items()], ("state", "OPs"))
+    with open_ledger(settings) as ledger:
+        queue = live_queue(settings.gold, ledger)[:5]
+        if queue:
+            click.echo("\nThe queue's top")
+            print_rows(queue, QUEUE_COLUMNS)
+        shown_op = _latest_published(ledger)
+        if shown_op:
+            click.echo(f"\nHistory of {shown(shown_op)}")
+            print_rows(
+                history_rows(ledger, shown_op),
+                ("seq", "occurred_at", "to_state", "actor", "cause", "inversion_id"),
+            )
+    if content["failed"]:
+        click.echo("\nIn Error")
+        print_rows(content["failed"])
+    click.echo("\nWhere to look next")
+    print_rows(
+        [
+            {"": ".venv/bin/l2 queue", " ": "who does what next; then l2 show OP, l2 history OP"},
+            {"": "make ui", " ": "the Dagster UI: graph, runs, checks"},
+            {"": '.venv/bin/l2 sql "from op_latest_state"', " ": "or any SQL on the analysts' file"},
+            {"": str(settings.gold), " ": "the same with DuckDB, opened read only"},
+        ],
+        ("", " "),
+    )
+
+
+def _latest_published(ledger: Any) -> str | None:
+    published = [p for p in ledger.present_all().values() if p.state is State.PUBLISHED]
+    return max(published, key=lambda present: present.since).op_id if published else None

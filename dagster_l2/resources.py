@@ -1,0 +1,103 @@
+"""The doors that assets are handed: the ledger, the store, dbt, and the warehouse's DuckDB file.
+
+Opening is all that happens here; `wiring` knows how.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+from dagster_duckdb import DuckDBResource
+from pydantic import PrivateAttr
+
+from dagster_l2.errors import L2Error
+from dagster_l2.ledger import Ledger
+from dagster_l2.project import warehouse_project
+from dagster_l2.settings import Settings
+from dagster_l2.store import StoreClient
+from dagster_l2.wiring import open_ledger, open_store, store_name
+
+
+class L2(dg.ConfigurableResource[Any]):
+    """The settings of the installation, and what opens with them."""
+
+    _settings: Settings = PrivateAttr()
+
+    @classmethod
+    def of(cls, settings: Settings) -> L2:
+        """The resource for these settings."""
+        resource = cls()
+        resource._settings = settings
+        return resource
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self._settings
+
+    def ledger(self) -> Ledger:
+        """The open ledger."""
+        return open_ledger(self._settings)
+
+    @contextmanager
+    def store(self) -> Iterator[StoreClient]:
+        """A client of the store, for the time of a block."""
+        with open_store(self._settings) as client:
+            yield client
+
+    @contextmanager
+    def dbt_environment(self) -> Iterator[None]:
+        """What the dbt profile and models read from the environment, for the time of a block."""
+        wanted = {
+            "L2_WAREHOUSE": str(self._settings.warehouse),
+            "L2_STORE_NAME": store_name(self._settings),
+            "L2_IS_DEMO": str(self._settings.is_demo).lower(),
+            "DBT_LOG_PATH": str(self._settings.data / "dbt" / "logs"),
+            "DO_NOT_TRACK": "1",
+        }
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn an error that is meant for a person into a failure of the step with that sentence."""
+    try:
+        yield
+    except L2Error as error:
+        raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from error
+    except OSError as error:
+        raise dg.Failure(disk_sentence(error), metadata={"exit_code": 1}, allow_retries=False) from error
+
+
+def disk_sentence(error: OSError) -> str:
+    """One sentence for a file that could not be read or written."""
+    what = f" ({error.filename})" if error.filename else ""
+    reason = error.strerror or str(error)
+    return f"The disk refused{what}: {reason}. Make room or mend the rights and run again; nothing is lost."
+
+
+def default_resources(settings: Settings) -> dict[str, Any]:
+    """The resources of production."""
+    return {
+        "l2": L2.of(settings),
+        "warehouse": DuckDBResource(database=str(settings.warehouse)),
+        "dbt": DbtCliResource(
+            project_dir=warehouse_project, dbt_executable=str(Path(sys.executable).parent / "dbt")
+        ),
+    }

@@ -1,0 +1,67 @@
+"""The sensor on science-ready events. Level-triggered: what waits in the ledger is looked at, no cursor.
+
+A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from dagster_l2.jobs import HANDOVER, handover_job
+from dagster_l2.ledger import Ledger, State
+from dagster_l2.resources import L2
+from dagster_l2.settings import Settings
+from dagster_l2.steps import waiting_reason
+
+RETRY_AFTER = timedelta(minutes=5)
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+def waiting_work(ledger: Ledger) -> list[str]:
+    """What a hand-over run would take up: event ids without an outcome, and inversions to be published.
+
+    An Inverted OP that something holds back (an embargo, an approval) is left to the next pass or to
+    ``l2 publish``.
+    """
+    events = [event.event_id for event in ledger.pending_events()]
+    inverted = [
+        str(present.inversion_id)
+        for present in ledger.present_all().values()
+        if present.state is State.INVERTED and waiting_reason(ledger, present) is None
+    ]
+    return events + inverted
+
+
+def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor, with the pace of the settings."""
+
+    @dg.sensor(
+        name="ready_events",
+        job=handover_job,
+        minimum_interval_seconds=settings.ready_sensor_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts a run when a hand-over or a publication waits in the ledger.",
+    )
+    def ready_events(context: dg.SensorEvaluationContext, l2: L2) -> dg.RunRequest | dg.SkipReason:
+        with l2.ledger() as ledger:
+            waiting = waiting_work(ledger)
+        if not waiting:
+            return dg.SkipReason("No hand-over and no publication waits.")
+        runs = context.instance.get_run_records(dg.RunsFilter(job_name=HANDOVER), limit=1)
+        if runs and runs[0].dagster_run.status in _UNFINISHED:
+            return dg.SkipReason(f"{len(waiting)} wait; run {runs[0].dagster_run.run_id[:8]} is at it.")
+        tried = runs[0].dagster_run.tags.get("l2/waiting") if runs else None
+        if runs and tried == ",".join(waiting)[:200]:
+            age = datetime.now(UTC) - runs[0].create_timestamp.replace(tzinfo=UTC)
+            if age < RETRY_AFTER:
+                return dg.SkipReason(f"{len(waiting)} still wait after the last run; tried again later.")
+        return dg.RunRequest(tags={"l2/waiting": ",".join(waiting)[:200]})
+
+    return ready_events

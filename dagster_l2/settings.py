@@ -1,0 +1,168 @@
+"""Every setting, in one class; the environment or ``.env`` with the prefix ``L2_``.
+
+Unset means the embedded default. Only the entrances (commands, Dagster) read settings; the rooms are
+handed what they need.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dagster_l2.errors import WrongUse
+from dagster_l2.files import write_json
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+ORIGIN_MARK = "origin.json"
+
+
+class SettingsError(WrongUse):
+    """A setting is wrong, or two do not go together; the message is one sentence."""
+
+
+class Settings(BaseSettings):
+    """The settings of one installation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="L2_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(REPOSITORY / "data", description="Everything written at run time.")
+    database_url: str | None = Field(None, description="State database; unset: data/l2.sqlite.")
+    db_schema: str = Field("l2", description="Schema of the state database on PostgreSQL.")
+
+    store_url: str | None = Field(None, description="The metadata store; unset: the local store.")
+    store_token: SecretStr | None = Field(None, description="Sent raw in the Authorization header.")
+    store_kind: Literal["graphql", "public"] = Field(
+        "graphql", description="graphql: the store; public: the read-only dataset search."
+    )
+    store_records: Path | None = Field(None, description="Folder or file of JSON dumps for the local store.")
+    store_port: int = Field(8765, description="Port of `l2 store serve`.")
+    store_timeout_s: float = Field(60.0, description="Seconds that one answer may stall.")
+    demo_observing_programs: int = Field(40, description="Size of the local store's generated records.")
+
+    scan_window_records: int = Field(1000, ge=1, description="A larger window of a scan is halved.")
+    scan_workers: int = Field(4, ge=1, description="Windows of a scan in flight.")
+    scan_accept_missing: bool = Field(False, description="Mark missing ones even above a tenth at once.")
+    scan_every: str = Field("0 */6 * * *", description="Cron of the pass, UTC.")
+
+    publish: Literal["auto", "approve"] = Field(
+        "auto", description="auto: the ready event publishes; approve: an operator does."
+    )
+    publish_bucket: str | None = Field(None, description="Bucket when the inputs do not share one.")
+    publish_embargoed: bool = Field(False, description="Publish embargoed OPs too.")
+
+    operators: str = Field("operator", description="Names that may act for others, separated by commas.")
+    ready_sensor_s: int = Field(30, ge=5, description="Seconds between looks for ready events.")
+
+    @field_validator("store_kind", "publish", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def state_url(self) -> str:
+        """Address of the state database."""
+        return self.database_url or f"sqlite:///{self.data / 'l2.sqlite'}"
+
+    @property
+    def lake(self) -> Path:
+        """Folder of the lake."""
+        return self.data / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        """The pipeline's own DuckDB file."""
+        return self.data / "warehouse.duckdb"
+
+    @property
+    def gold(self) -> Path:
+        """The analysts' DuckDB file."""
+        return self.data / "l2.duckdb"
+
+    @property
+    def operator_names(self) -> frozenset[str]:
+        """Who may act for others."""
+        return frozenset(name.strip() for name in self.operators.split(",") if name.strip())
+
+    @property
+    def is_embedded_default(self) -> bool:
+        """Whether nothing is configured: records are generated and the scientist's part may be played."""
+        return self.store_url is None and self.store_records is None
+
+    @property
+    def origin(self) -> str | None:
+        """``demo`` or ``store``: where the records of this data folder come from; None while empty."""
+        try:
+            content = json.loads((self.data / ORIGIN_MARK).read_text(encoding="utf-8"))
+            return str(content["origin"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise SettingsError(
+                f"{self.data / ORIGIN_MARK} cannot be read, so it is not known whether this folder is a demo;"
+                " restore it, or set L2_DATA_DIR to another folder."
+            ) from None
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the records of this data folder are generated, and the scientist's part may be played."""
+        return self.origin == "demo"
+
+    def mark_origin(self) -> None:
+        """Remember, before the first scan, whether this data folder is a demo; it stays so."""
+        if self.origin is None:
+            origin = "demo" if self.is_embedded_default else "store"
+            write_json(self.data / ORIGIN_MARK, {"origin": origin})
+
+    def check(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises
+        ------
+        SettingsError
+            A configured store in a demo folder, records that are not there, or a public store to
+            publish to.
+        """
+        origin = self.origin
+        if origin == "demo" and not self.is_embedded_default:
+            name = "L2_STORE_URL" if self.store_url else "L2_STORE_RECORDS"
+            raise SettingsError(
+                f"{self.data} holds the history of a demo, which must not mix with a real store's:"
+                f" unset {name}, or set L2_DATA_DIR to another folder."
+            )
+        if origin == "store" and self.is_embedded_default:
+            raise SettingsError(
+                f"{self.data} holds the history of a store, which must not mix with generated records:"
+                " set L2_STORE_URL or L2_STORE_RECORDS, or set L2_DATA_DIR to another folder."
+            )
+        if self.store_records is not None and not self.store_records.expanduser().exists():
+            raise SettingsError(f"L2_STORE_RECORDS names {self.store_records}, which is not there.")
+
+
+def load_settings() -> Settings:
+    """Read and check the settings.
+
+    Raises
+    ------
+    SettingsError
+        One sentence that names the setting.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "L2_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name} is not usable: {first['msg']}.") from None
+    settings.check()
+    return settings

@@ -1,0 +1,41 @@
+"""Shared fixtures: a clean environment, a data folder, the real records where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+pytest_plugins = ["tests.postgres"]
+
+DATES = ("2025-05-08", "2025-06-25", "2025-10-23")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests changes them."""
+    for name in list(os.environ):
+        if name.startswith("L2_") and name != "L2_TEST_RECORDS":
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of its own, set for everything that reads settings."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("L2_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_records() -> Iterator[Path]:
+    """The folder of real records; tests that need it skip where it is missing."""
+    folder = Path(os.environ.get("L2_TEST_RECORDS", REPOSITORY.parent / "shared/data/metadata-store"))
+    if not (folder / DATES[0]).is_dir():
+        pytest.skip("the real records are not at hand (set L2_TEST_RECORDS)")
+    yield folder
