@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+settings.register_profile("l2", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("l2")
 
 pytest_plugins = ["tests.postgres"]
 
@@ -38,4 +42,4 @@ def real_records() -> Iterator[Path]:
     folder = Path(os.environ.get("L2_TEST_RECORDS", REPOSITORY.parent / "shared/data/metadata-store"))
     if not (folder / DATES[0]).is_dir():
         pytest.skip("the real records are not at hand (set L2_TEST_RECORDS)")
-    yield folder
+    return folder

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from dagster_l2.errors import L2Error
 
-class StoreError(Exception):
+
+class StoreError(L2Error):
     """The store could not be used as asked."""
 
     transient = False

@@ -148,13 +148,13 @@ def _convert(field: Field, values: Sequence[Any]) -> pl.Series:
         plain = texts.str.strip_suffix("Z").str.replace(" ", "T", literal=True)
         return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=True).cast(DATETIME)
     if kind is FieldType.TEXT_LIST:
-        _only((str,), list(chain.from_iterable(value for value in values if value is not None)))
+        _only((str,), list(chain.from_iterable(value for value in values if value is not None)), null=False)
     return pl.Series(field.column, values, field.dtype, strict=kind is not FieldType.FLOAT)
 
 
-def _only(types: tuple[type, ...], values: Sequence[Any]) -> None:
+def _only(types: tuple[type, ...], values: Sequence[Any], *, null: bool = True) -> None:
     # polars would quietly read a text as a list, or an integer as a text.
-    if not set(map(type, values)) <= {*types, type(None)}:
+    if not set(map(type, values)) <= {*types, *([type(None)] if null else [])}:
         raise TypeError("a value of another type")
 
 
