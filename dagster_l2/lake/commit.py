@@ -15,10 +15,11 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from dagster_l2.errors import L2Error
 from dagster_l2.files import sha256, write_durably, write_json
 
 
-class LakeError(Exception):
+class LakeError(L2Error):
     """A file of the lake is not what it should be."""
 
 

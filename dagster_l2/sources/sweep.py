@@ -15,6 +15,7 @@ import polars as pl
 from sqlalchemy import Engine
 
 from dagster_l2.batch import Attempts, Stored, Summary, Window, WindowRun, new_job_id, read_attempts
+from dagster_l2.errors import L2Error
 from dagster_l2.lake import BronzeTable, Changes, VersionLog
 from dagster_l2.sources.bronze import MISSING_SCHEMA, REJECTED_SCHEMA, ScanTables
 from dagster_l2.sources.metadata_store import SOURCE, Batch, MetadataStore, parse_batch
@@ -32,7 +33,7 @@ from dagster_l2.store import (
 MAX_MISSING_SHARE = 0.1
 
 
-class ScanFailed(Exception):
+class ScanFailed(L2Error):
     """The sweep is not complete. What was read is kept; nothing was marked missing."""
 
 

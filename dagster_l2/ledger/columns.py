@@ -1,0 +1,105 @@
+"""Column types that mean the same on SQLite and PostgreSQL, and what a text must be to be stored.
+
+No tables and no engine: those are in ``tables`` and ``database``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+from dagster_l2.ledger.errors import InvalidRecord
+
+LONGEST_ID = 2000  # bytes; PostgreSQL's index takes 2704 in one entry
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: ``timestamptz`` on PostgreSQL, ISO text of one width on SQLite.
+
+    The width is fixed (microseconds, ``+00:00``), so that SQLite's comparison of texts is one of times.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Text on SQLite, timestamptz elsewhere."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.Text())
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        """Refuse a naive time, store UTC."""
+        if value is None:
+            return None
+        moment = utc(value)
+        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
+        """Give back an aware UTC time."""
+        if value is None:
+            return None
+        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+def utc(moment: datetime) -> datetime:
+    """``moment`` in UTC; raises `InvalidRecord` when it says no zone."""
+    if moment.tzinfo is None:
+        raise InvalidRecord(f"The time {moment} says no zone; give it in UTC.")
+    return moment.astimezone(UTC)
+
+
+def text(value: str, what: str, longest: int | None = LONGEST_ID) -> str:
+    """``value`` if both databases can store it; as a key, if it has ``longest`` bytes at most.
+
+    Raises
+    ------
+    InvalidRecord
+        When it is empty, too long, or has a NUL or half a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise InvalidRecord(f"The {what} {value!r} is not a text; correct it at its source.")
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidRecord(f"The {what} {value!a} is not valid Unicode; correct it at its source.") from None
+    if "\0" in value:
+        raise InvalidRecord(f"The {what} {value!r} has a NUL character; correct it at its source.")
+    if not value.strip():
+        raise InvalidRecord(f"The {what} is empty; name one.")
+    if longest is not None and size > longest:
+        raise InvalidRecord(
+            f"The {what} {value[:60]!r}… is {size} bytes long; the ledger takes {longest} at most."
+        )
+    return value
+
+
+def readable(value: str) -> str:
+    """A message in one line that both databases store, whatever was in it: an error must get recorded."""
+    kept = value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
+    return " ".join(kept.split())
+
+
+def as_details(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value`` as it will be read back; raises `InvalidRecord` when it is not JSON in valid Unicode.
+
+    Half a surrogate pair would be stored here, and stop every export to parquet afterwards.
+    """
+    try:
+        details: dict[str, Any] = json.loads(to_json(dict(value)))
+        json.dumps(details, ensure_ascii=False).encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise InvalidRecord(
+            f"The details can't be stored as JSON ({str(error)!a}); give plain values."
+        ) from None
+    return details
+
+
+def to_json(value: Any) -> str:
+    """The one way details are written: sorted keys, ASCII, so that equal details are equal texts."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))

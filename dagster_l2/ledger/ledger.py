@@ -1,0 +1,126 @@
+"""The ledger as other rooms use it: one class over all operations, and the plain append.
+
+The operations themselves are in ``reading``, ``work``, ``events`` and ``verdicts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+
+from dagster_l2.ledger.base import conflict, insert, known
+from dagster_l2.ledger.database import open_database
+from dagster_l2.ledger.events import Events
+from dagster_l2.ledger.records import Present, Transition
+from dagster_l2.ledger.states import State
+from dagster_l2.ledger.verdicts import Deciding
+from dagster_l2.ledger.work import Work
+
+
+class _Whatever(Enum):
+    PRESENT = "present"
+
+
+PRESENT: Final = _Whatever.PRESENT
+"""For `Ledger.append`: whatever the present state is."""
+
+
+class Ledger(Deciding, Work, Events):
+    """The append-only history of all observing programs, on SQLite or PostgreSQL.
+
+    One instance serves many threads; a process that forks opens its own. Close it, or use it in a ``with``.
+    """
+
+    @classmethod
+    def open(cls, url: str, *, schema: str = "l2") -> Self:
+        """Open the ledger at ``url`` and bring its tables to the newest schema.
+
+        Parameters
+        ----------
+        url : str
+            ``sqlite:///path`` (the file and its folder are made) or ``postgresql+psycopg://…``.
+        schema : str
+            The PostgreSQL schema that holds all tables; made when missing.
+
+        Raises
+        ------
+        LedgerUnavailable
+            When it can't be opened.
+        """
+        return cls(open_database(url, schema))
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine, for tables of other rooms in the same database (the log of batch attempts)."""
+        return self._database.engine
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._database.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def append(
+        self,
+        op_id: str,
+        to_state: State,
+        *,
+        actor: str,
+        cause: str,
+        expected: State | _Whatever | None = PRESENT,
+        occurred_at: datetime | None = None,
+        inputs_hash: str | None = None,
+        rule_version: str | None = None,
+        inversion_id: str | None = None,
+        run_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Transition:
+        """Append one transition.
+
+        Parameters
+        ----------
+        expected : State or None, optional
+            The state the caller believes the OP to be in (None: no history). Unless given, whatever it is.
+        occurred_at : datetime, optional
+            When it happened, with a time zone; now unless given.
+
+        Raises
+        ------
+        Conflict
+            When the OP is in another state than ``expected``; names who moved it and when.
+        UnknownOp
+            When the OP has no history and the step isn't the first one.
+        IllegalTransition, InvalidRecord
+            See `base.insert`.
+        """
+
+        def work(connection: sa.Connection, present: Present | None) -> Transition:
+            if expected is not PRESENT:
+                if expected is not None:
+                    present = known(present, op_id)
+                if present is not None and present.state is not expected:
+                    raise conflict(present, f"it was believed to be {expected or 'new'}; look at it again.")
+            return insert(
+                connection,
+                present,
+                op_id,
+                to_state,
+                actor=actor,
+                cause=cause,
+                occurred_at=occurred_at,
+                inputs_hash=inputs_hash,
+                rule_version=rule_version,
+                inversion_id=inversion_id,
+                run_id=run_id,
+                details=details,
+            )
+
+        return self._write(op_id, work)

@@ -1,0 +1,150 @@
+"""What the ledger hands out and takes in, as plain frozen records.
+
+No storage; the keys of ``details`` by state are the contract that other rooms read:
+Preprocessed ``package, instrument_program_id, dataset_ids, spectral_lines, buckets``; Working the same and
+``claimed_by``; Inverted the same and ``event_id, commit, products``; Published ``bucket, dataset_ids,
+spectral_lines``; Invertible and NotInvertible ``failed_criteria, warnings``; Error ``step, class, message,
+previous_state``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from dagster_l2.ledger.states import State
+
+Details = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of the history of an OP; times are aware and in UTC."""
+
+    transition_id: int
+    op_id: str
+    seq: int
+    from_state: State | None
+    to_state: State
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: str
+    cause: str
+    inputs_hash: str | None
+    rule_version: str | None
+    inversion_id: str | None
+    run_id: str | None
+    details: Details
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Where an OP stands: its latest transition, and whether its inputs changed since they were claimed."""
+
+    op_id: str
+    state: State
+    since: datetime
+    seq: int
+    actor: str
+    cause: str
+    inputs_hash: str | None
+    rule_version: str | None
+    inversion_id: str | None
+    previous_state: State | None
+    details: Details
+    recorded_at: datetime
+    inputs_changed: bool = False
+
+    @property
+    def claimed_by(self) -> str | None:
+        """The scientist who claimed it, in Working and Inverted."""
+        return self.details.get("claimed_by")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the warehouse says of one OP at this moment.
+
+    ``details`` goes into the transition; when it has ``dataset_ids``, a flag of changed inputs says which
+    came and went.
+    """
+
+    op_id: str
+    has_datasets: bool
+    is_complete: bool
+    is_invertible: bool
+    failed_criteria: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    inputs_hash: str | None = None
+    rule_version: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedVerdict:
+    """A verdict that could not be recorded, and why, in one sentence."""
+
+    op_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What one pass of verdicts did.
+
+    ``moves`` counts transitions by (from, to); ``moved`` and ``flagged`` name the OPs; ``unchanged`` counts
+    the OPs of verdicts and ledger that nothing was appended for.
+    """
+
+    moves: dict[tuple[State | None, State], int]
+    moved: list[str]
+    flagged: list[str]
+    unchanged: int
+    failed: list[FailedVerdict]
+
+
+@dataclass(frozen=True, slots=True)
+class ScienceEvent:
+    """A scientist's word that products of an inversion are ready."""
+
+    event_id: str
+    op_id: str
+    inversion_id: str
+    products: str
+    commit_hash: str
+    dataset_ids: list[str]
+    actor: str
+    received_at: datetime
+    details: Details
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a science event; ``reason`` says why one was refused."""
+
+    event_id: str
+    outcome: Literal["accepted", "refused"]
+    reason: str | None
+    recorded_at: datetime
+    actor: str
+    run_id: str | None
+    details: Details
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the products became the OP's inversion."""
+        return self.outcome == "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A remark on an OP that moves nothing, such as the flag ``inputs_changed``."""
+
+    annotation_id: int
+    op_id: str
+    kind: str
+    actor: str
+    recorded_at: datetime
+    details: Details

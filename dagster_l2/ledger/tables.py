@@ -1,0 +1,94 @@
+"""The ledger's tables, the same on SQLite and PostgreSQL. All but ``op_edges`` are append-only.
+
+The schema on PostgreSQL is put in by the engine (``database``), the rules by triggers (``guards``).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dagster_l2.ledger.columns import UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_JSON = sa.JSON(none_as_null=True)
+
+op_transitions = sa.Table(
+    "op_transitions",
+    metadata,
+    sa.Column("transition_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("op_id", sa.Text, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("from_state", sa.Text),
+    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("occurred_at", UtcDateTime, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("inputs_hash", sa.Text),
+    sa.Column("rule_version", sa.Text),
+    sa.Column("inversion_id", sa.Text),
+    sa.Column("run_id", sa.Text),
+    sa.Column("details", _JSON, nullable=False),
+    sa.UniqueConstraint("op_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+NEW_INVERSION_INDEX = "uq_op_transitions_new_inversion"
+"""Each inversion id enters Working anew once, so it belongs to one OP; made by ``guards`` from EDGES."""
+
+op_edges = sa.Table(
+    "op_edges",
+    metadata,
+    sa.Column("from_state", sa.Text, primary_key=True),
+    sa.Column("to_state", sa.Text, primary_key=True),
+)
+
+science_events = sa.Table(
+    "science_events",
+    metadata,
+    sa.Column("event_id", sa.Text, primary_key=True),
+    sa.Column("op_id", sa.Text, nullable=False),
+    sa.Column("inversion_id", sa.Text, nullable=False),
+    sa.Column("products", sa.Text, nullable=False),
+    sa.Column("commit_hash", sa.Text, nullable=False),
+    sa.Column("dataset_ids", _JSON, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("details", _JSON, nullable=False),
+    sa.Index("ix_science_events_op_id", "op_id"),
+)
+
+science_event_outcomes = sa.Table(
+    "science_event_outcomes",
+    metadata,
+    sa.Column("event_id", sa.Text, sa.ForeignKey(science_events.c.event_id), primary_key=True),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("details", _JSON, nullable=False),
+    sa.CheckConstraint("outcome IN ('accepted', 'refused')", name="outcome"),
+)
+
+op_annotations = sa.Table(
+    "op_annotations",
+    metadata,
+    sa.Column("annotation_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("op_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("details", _JSON, nullable=False),
+    sa.Index("ix_op_annotations_kind_op_id", "kind", "op_id"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,77 @@
+"""A store that can be changed between scans, and a lake to scan it into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from dagster_l2.batch import Attempts
+from dagster_l2.ledger import Ledger
+from dagster_l2.sources import ScanReport, Sweep
+from dagster_l2.store import StoreClient
+from dagster_l2.store.server import Faults, LocalStoreServer, RecordSet, store_app
+
+
+class World:
+    """Records, a server over them, and scans of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lake = folder / "lake"
+        self.faults = Faults()
+        self.options: dict[str, Any] = {}
+        self.sweep_options: dict[str, Any] = {}
+        self.kind = "graphql"
+        self.records: list[Any] = []
+
+    @contextmanager
+    def served(self) -> Iterator[StoreClient]:
+        dump = self.folder / "dump.json"
+        dump.write_bytes(orjson.dumps({"data": {"datasetInventories": self.records}}))
+        app = store_app(
+            RecordSet.load([dump]),
+            inversions_file=self.folder / "inversions.sqlite",
+            faults=self.faults,
+            **self.options,
+        )
+        with (
+            LocalStoreServer(app) as server,
+            StoreClient(server.url, kind=self.kind, attempts=2, first_wait_s=0.01, timeout_s=5) as client,
+        ):
+            yield client
+
+    def scan(self) -> ScanReport:
+        with self.served() as client, Ledger.open(f"sqlite:///{self.folder / 'l2.sqlite'}") as ledger:
+            self.sweep = Sweep(client, self.lake, Attempts(ledger.engine), **self.sweep_options)
+            return self.sweep.run()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def record() -> Callable[..., dict[str, Any]]:
+    """Make a record; the number gives its id and its day."""
+
+    def make(number: int, **changes: Any) -> dict[str, Any]:
+        return {
+            "datasetId": f"D{number:04d}",
+            "createDate": f"2024-{1 + number // 28 % 12:02d}-{1 + number % 28:02d}T12:00:00",
+            "primaryProposalId": "pid_1_1",
+            "productId": f"P{number:04d}",
+            "status": "ACTIVE",
+            "bucket": "data",
+            "frameCount": 10,
+            "originalFrameCount": 10,
+            "observingProgramExecutionId": f"op{number // 5}",
+            **changes,
+        }
+
+    return make
