@@ -1,7 +1,5 @@
 """Asset checks beside the dbt tests: is the scan complete, does an OP wait too long."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -17,7 +15,7 @@ from dagster_l2.sources import ScanTables
     name="no_rejected_records",
     description="Warns while records of the store cannot be parsed.",
 )
-def no_rejected_records(l2: L2) -> dg.AssetCheckResult:
+def no_rejected_records(l2: dg.ResourceParam[L2]) -> dg.AssetCheckResult:
     """Pass when no record was ever rejected; show the last ones otherwise."""
     rows = ScanTables.under(l2.settings.lake).rejected.scan().sort("scanned_at").tail(20).collect()
     return dg.AssetCheckResult(

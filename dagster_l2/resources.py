@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_duckdb import DuckDBResource
-from pydantic import PrivateAttr
 
 from dagster_l2.errors import L2Error
 from dagster_l2.ledger import Ledger
@@ -25,41 +24,30 @@ from dagster_l2.store import StoreClient
 from dagster_l2.wiring import open_ledger, open_store, store_name
 
 
-class L2(dg.ConfigurableResource[Any]):
+class L2:
     """The settings of the installation, and what opens with them."""
 
-    _settings: Settings = PrivateAttr()
-
-    @classmethod
-    def of(cls, settings: Settings) -> L2:
-        """The resource for these settings."""
-        resource = cls()
-        resource._settings = settings
-        return resource
-
-    @property
-    def settings(self) -> Settings:
-        """The settings."""
-        return self._settings
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     def ledger(self) -> Ledger:
         """The open ledger."""
-        return open_ledger(self._settings)
+        return open_ledger(self.settings)
 
     @contextmanager
     def store(self) -> Iterator[StoreClient]:
         """A client of the store, for the time of a block."""
-        with open_store(self._settings) as client:
+        with open_store(self.settings) as client:
             yield client
 
     @contextmanager
     def dbt_environment(self) -> Iterator[None]:
         """What the dbt profile and models read from the environment, for the time of a block."""
         wanted = {
-            "L2_WAREHOUSE": str(self._settings.warehouse),
-            "L2_STORE_NAME": store_name(self._settings),
-            "L2_IS_DEMO": str(self._settings.is_demo).lower(),
-            "DBT_LOG_PATH": str(self._settings.data / "dbt" / "logs"),
+            "L2_WAREHOUSE": str(self.settings.warehouse),
+            "L2_STORE_NAME": store_name(self.settings),
+            "L2_IS_DEMO": str(self.settings.is_demo).lower(),
+            "DBT_LOG_PATH": str(self.settings.data / "dbt" / "logs"),
             "DO_NOT_TRACK": "1",
         }
         before = {name: os.environ.get(name) for name in wanted}
@@ -95,7 +83,7 @@ def disk_sentence(error: OSError) -> str:
 def default_resources(settings: Settings) -> dict[str, Any]:
     """The resources of production."""
     return {
-        "l2": L2.of(settings),
+        "l2": L2(settings),
         "warehouse": DuckDBResource(database=str(settings.warehouse)),
         "dbt": DbtCliResource(
             project_dir=warehouse_project, dbt_executable=str(Path(sys.executable).parent / "dbt")

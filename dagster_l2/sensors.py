@@ -3,8 +3,6 @@
 A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -49,7 +47,9 @@ def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when a hand-over or a publication waits in the ledger.",
     )
-    def ready_events(context: dg.SensorEvaluationContext, l2: L2) -> dg.RunRequest | dg.SkipReason:
+    def ready_events(
+        context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]
+    ) -> dg.RunRequest | dg.SkipReason:
         with l2.ledger() as ledger:
             waiting = waiting_work(ledger)
         if not waiting:

@@ -1,7 +1,5 @@
 """The scan: the metadata store into bronze parquet. The work is in ``sources``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +36,7 @@ DESCRIPTIONS = {
         for table, description in DESCRIPTIONS.items()
     ],
 )
-def scan(context: dg.AssetExecutionContext, l2: L2) -> Iterator[dg.MaterializeResult[Any]]:
+def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterator[dg.MaterializeResult[Any]]:
     """Scan the whole metadata store: only what is new or changed is written."""
     settings = l2.settings
     with one_sentence(), only_one(settings.data / "locks" / "scan.lock", "A scan"):

@@ -4,8 +4,6 @@ Each asset is level-triggered: it compares what should be with what the ledger h
 in ``ledger``, ``inputs``, ``products`` and ``publishing``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +38,7 @@ def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
     pool=POOL,
 )
 def decisions(
-    context: dg.AssetExecutionContext, l2: L2, warehouse: DuckDBResource
+    context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
 ) -> dg.MaterializeResult[Any]:
     """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
     with one_sentence():
@@ -96,7 +94,7 @@ def _verdict(row: dict[str, Any]) -> Verdict:
     pool=POOL,
 )
 def input_packages(
-    context: dg.AssetExecutionContext, l2: L2, warehouse: DuckDBResource
+    context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
 ) -> dg.MaterializeResult[Any]:
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
@@ -115,7 +113,7 @@ def input_packages(
     owners=["team:operators"],
     deps=[dg.AssetKey(["ledger", "input_packages"])],
 )
-def handovers(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
         report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run_id)
@@ -135,7 +133,7 @@ def handovers(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult
     owners=["team:operators"],
     deps=[dg.AssetKey(["ledger", "handovers"])],
 )
-def published(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
     """Tell the store of each Inverted OP, once, and confirm it by reading it back."""
     settings = l2.settings
     with one_sentence(), l2.ledger() as ledger:
@@ -171,7 +169,7 @@ def published(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult
     owners=["team:operators"],
     deps=[dg.AssetKey(["published", "inversions"])],
 )
-def transitions(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+def transitions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
     """The ledger's history as parquet: what the ledger has and bronze has not is written."""
     with one_sentence(), l2.ledger() as ledger:
         count = export_transitions(ledger, l2.settings.lake)

@@ -3,8 +3,6 @@
 Which model is in which part is a tag in the dbt project. What they compute is SQL and not here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -88,7 +86,10 @@ def _first_failure(invocation: Any) -> str:
     pool=POOL,
 )
 def verdict_models(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2, warehouse: DuckDBResource
+    context: dg.AssetExecutionContext,
+    dbt: DbtCliResource,
+    l2: dg.ResourceParam[L2],
+    warehouse: DuckDBResource,
 ) -> Iterator[Any]:
     """Everything that depends on datasets alone: groupings, readiness, criteria, qualification."""
     register_bronze(l2, warehouse)
@@ -104,7 +105,10 @@ def verdict_models(
     pool=POOL,
 )
 def state_models(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2, warehouse: DuckDBResource
+    context: dg.AssetExecutionContext,
+    dbt: DbtCliResource,
+    l2: dg.ResourceParam[L2],
+    warehouse: DuckDBResource,
 ) -> Iterator[Any]:
     """Everything that reads the ledger's transitions: latest state, history, queue, inversions."""
     register_bronze(l2, warehouse)
@@ -142,7 +146,7 @@ def gold_tables() -> list[str]:
     deps=[dg.AssetKey(["marts", name]) for name in mart_names()],
     pool=POOL,
 )
-def gold(context: dg.AssetExecutionContext, l2: L2) -> dg.MaterializeResult[Any]:
+def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
     """What analysts open: ``data/l2.duckdb`` and a parquet file per mart, replaced by one rename."""
     settings = l2.settings
     with one_sentence():

@@ -29,7 +29,7 @@ def docs_command(output: Path | None) -> None:
 
     target = settings.data / "dbt" / "docs"
     path = output or settings.data / "docs" / "warehouse.html"
-    l2 = L2.of(settings)
+    l2 = L2(settings)
     with (
         only_one(settings.data / "locks" / "warehouse.lock", "A build of the warehouse"),
         l2.dbt_environment(),

@@ -1,0 +1,206 @@
+"""Whether a hand-over is what it must be: names, readability, dimensions, finite values, and whose it is.
+
+Here: the checks and nothing that changes a file. Physical ranges and comparison with the inputs are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dagster_l2.files import sha256
+from dagster_l2.products.layout import (
+    FITTED_FILE,
+    INVERSION_KEYWORD,
+    MODEL_AXES,
+    MODEL_FILE,
+    OBSERVED_FILE,
+    OP_KEYWORD,
+    PRODUCT_FILES,
+    PROFILE_AXES,
+    QUANTITIES,
+    STOKES,
+    SYNTHETIC_KEYWORD,
+    ProductFile,
+    ProductsRefused,
+    VerifiedProducts,
+    header_text,
+)
+from dagster_l2.products.reading import OpenProduct, Unreadable, open_product
+
+_AXES = {MODEL_FILE: MODEL_AXES, FITTED_FILE: PROFILE_AXES, OBSERVED_FILE: PROFILE_AXES}
+_FIRST_AXIS = {"quantity": len(QUANTITIES), "stokes": len(STOKES)}
+_VECTORS = {1: "wavelength offsets", 2: "line ids"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one readable file showed."""
+
+    file: ProductFile
+    names_op: bool
+    names_inversion: bool
+    synthetic: bool
+
+
+def verify(folder: Path, *, op_id: str, inversion_id: str, dataset_ids: Sequence[str]) -> VerifiedProducts:
+    """Check the three product files in ``folder``, reading them plane by plane.
+
+    Dimensions after the facts page on the hand-over: ``inv_res_mod.fits`` is ``[11, depth, y, x]``;
+    ``inv_res_pre.fits`` is ``[4, wavelength, y, x]`` with the wavelength offsets in mÅ as extension 1 and the
+    line ids as extension 2, each of the length of the wavelength axis; ``per_ori.fits`` has the shape of
+    ``inv_res_pre.fits``; y and x are the same in all.
+
+    Parameters
+    ----------
+    dataset_ids
+        The level-1 datasets that were inverted, kept with the result.
+
+    Raises
+    ------
+    ProductsRefused
+        With every problem of the folder; nothing was changed.
+    """
+    problems: list[str] = []
+    findings: list[str] = []
+    seen: list[_Seen] = []
+    if not dataset_ids:
+        problems.append("The hand-over names no dataset that was inverted")
+    if not folder.is_dir():
+        raise ProductsRefused([*problems, f"The products folder {str(folder)!r} does not exist"])
+    for name in PRODUCT_FILES:
+        one = _check_file(folder / name, op_id, inversion_id, problems, findings)
+        if one is not None:
+            seen.append(one)
+    shapes = {one.file.name: one.file.shape for one in seen}
+    problems.extend(_shape_conflicts(shapes))
+    if problems:
+        raise ProductsRefused(problems)
+    says_op = any(one.names_op for one in seen)
+    if not says_op:
+        findings.append(f"No header says by {OP_KEYWORD} which OP the products belong to.")
+    return VerifiedProducts(
+        op_id=op_id,
+        inversion_id=inversion_id,
+        dataset_ids=tuple(dataset_ids),
+        files=tuple(one.file for one in seen),
+        says_op=says_op,
+        says_inversion=any(one.names_inversion for one in seen),
+        synthetic=any(one.synthetic for one in seen),
+        findings=tuple(findings),
+    )
+
+
+def _check_file(
+    path: Path, op_id: str, inversion_id: str, problems: list[str], findings: list[str]
+) -> _Seen | None:
+    """Check one file by itself; None when its shape cannot be used to compare it with the others."""
+    name = path.name
+    try:
+        with open_product(path, findings) as product:
+            # Before the checks: what is altered later no longer has this sum, and the copy home notices.
+            digest, size = sha256(path), path.stat().st_size
+            named = {
+                keyword: _check_identity(product, name, keyword, expected, problems)
+                for keyword, expected in ((OP_KEYWORD, op_id), (INVERSION_KEYWORD, inversion_id))
+            }
+            shape = product.shape()
+            shape_problem = _shape_problem(shape, _AXES[name])
+            if shape is None or shape_problem:
+                problems.append(f"{name} {shape_problem}")
+                return None
+            if name == FITTED_FILE:
+                problems.extend(f"{name} {text}" for text in _vector_problems(product, shape[1]))
+            share = _finite_share(product, shape, name, findings)
+            if share == 0:
+                problems.append(f"{name} holds no finite value")
+            return _Seen(
+                ProductFile(name, size, digest, shape, share),
+                names_op=named[OP_KEYWORD],
+                names_inversion=named[INVERSION_KEYWORD],
+                synthetic=product.header(SYNTHETIC_KEYWORD) is True,
+            )
+    except Unreadable as error:
+        problems.append(f"{name} {error}")
+    except OSError as error:
+        problems.append(f"{name} cannot be read ({error.strerror or error})")
+    return None
+
+
+def _check_identity(
+    product: OpenProduct, name: str, keyword: str, expected: str, problems: list[str]
+) -> bool:
+    """Whether the header names the expected id; a wrong one is a problem, a missing one is not."""
+    value: Any = product.header(keyword)
+    if value is None or str(value).strip() == "":
+        return False
+    if str(value).strip() != header_text(expected):
+        problems.append(
+            f"{name} says {keyword} {str(value)!r}, but {header_text(expected)!r} was handed over"
+        )
+        return False
+    return True
+
+
+def _shape_problem(shape: tuple[int, ...] | None, axes: tuple[str, ...]) -> str | None:
+    layout = f"[{', '.join(axes)}]"
+    if shape is None:
+        return f"has no image as its primary data, expected {layout}"
+    if len(shape) != len(axes):
+        return f"has {len(shape)} axes, expected {len(axes)}: {layout}"
+    wanted = _FIRST_AXIS[axes[0]]
+    if shape[0] != wanted:
+        return f"has {shape[0]} on the {axes[0]} axis, expected {wanted}: {layout}"
+    for length, axis in zip(shape, axes, strict=True):
+        if length < 1:
+            return f"has nothing on its {axis} axis"
+    return None
+
+
+def _vector_problems(product: OpenProduct, wavelengths: int) -> list[str]:
+    problems = []
+    for index, what in _VECTORS.items():
+        if index >= product.hdu_count:
+            problems.append(f"lacks extension {index} with the {what}")
+            continue
+        shape = product.shape(index)
+        if shape != (wavelengths,):
+            there = "a table" if shape is None else f"of shape {list(shape)}"
+            problems.append(f"has {what} {there} in extension {index}, expected [{wavelengths}]")
+        elif not np.isfinite(product.vector(index)).all():
+            problems.append(f"has {what} in extension {index} that are not finite")
+    return problems
+
+
+def _finite_share(product: OpenProduct, shape: tuple[int, ...], name: str, findings: list[str]) -> float:
+    """The share of finite values, 0..1; one plane of the file is in memory at a time."""
+    finite = 0
+    for first in range(shape[0]):
+        here = sum(int(np.isfinite(product.plane(first, second)).sum()) for second in range(shape[1]))
+        if here == 0:
+            what = QUANTITIES[first].name if name == MODEL_FILE else f"Stokes {STOKES[first]}"
+            findings.append(f"{name}: {what} has no finite value.")
+        finite += here
+    # Python's whole numbers: a product of axis lengths leaves 32 bits easily.
+    return finite / (shape[0] * shape[1] * shape[2] * shape[3])
+
+
+def _shape_conflicts(shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Where files that are right by themselves do not fit each other."""
+    problems = []
+    fitted, observed, model = (shapes.get(name) for name in (FITTED_FILE, OBSERVED_FILE, MODEL_FILE))
+    if fitted and observed and fitted != observed:
+        problems.append(
+            f"{OBSERVED_FILE} has the shape {list(observed)}, but {FITTED_FILE} has {list(fitted)}"
+        )
+    profiles = fitted or observed
+    if model and profiles and model[2:] != profiles[2:]:
+        problems.append(
+            f"{MODEL_FILE} covers {model[2]} x {model[3]} points (y, x), but the profiles "
+            f"{profiles[2]} x {profiles[3]}"
+        )
+    return problems

@@ -1,0 +1,33 @@
+"""The store is told, once: when an inversion may be published, where, and that it was.
+
+Here: the rules of publishing and the create with its check before and its read-back after. Not here: HTTP
+(store), the history (ledger), and the files themselves (products).
+"""
+
+from __future__ import annotations
+
+from dagster_l2.publishing.publisher import Outcome, Publisher, PublishResult
+from dagster_l2.publishing.rules import (
+    NoBucket,
+    NotInverted,
+    PublishError,
+    PublishFailed,
+    RecordIncomplete,
+    choose_bucket,
+    differences,
+    publish_blocker,
+)
+
+__all__ = [
+    "NoBucket",
+    "NotInverted",
+    "Outcome",
+    "PublishError",
+    "PublishFailed",
+    "PublishResult",
+    "Publisher",
+    "RecordIncomplete",
+    "choose_bucket",
+    "differences",
+    "publish_blocker",
+]

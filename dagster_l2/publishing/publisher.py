@@ -1,0 +1,196 @@
+"""Publishing one inversion: look, create, read back, compare, and only then Published.
+
+Every run takes the same steps from the start, so a run after a crash resumes by itself. Whether it may be
+published now is in ``rules``, and asked by the caller.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
+from dagster_l2.publishing.rules import (
+    NotInverted,
+    PublishError,
+    PublishFailed,
+    RecordIncomplete,
+    choose_bucket,
+    differences,
+)
+from dagster_l2.store import DuplicateInversion, Record, StoreAnswerInvalid, StoreClient
+
+STEP = "publish"
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt to publish ended."""
+
+    PUBLISHED = "published"
+    ALREADY = "already published"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """What one attempt did.
+
+    Parameters
+    ----------
+    is_created
+        Whether this attempt created the store's record; false when an earlier or another one had.
+    record
+        The store's record as read back; None when the OP was Published before this attempt.
+    """
+
+    op_id: str
+    inversion_id: str
+    outcome: Outcome
+    is_created: bool = False
+    record: Record | None = None
+
+
+class Publisher:
+    """Publish inverted observing programs to one store.
+
+    Parameters
+    ----------
+    default_bucket
+        Where to publish when the inputs do not share one bucket.
+    """
+
+    def __init__(self, store: StoreClient, ledger: Ledger, default_bucket: str | None) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._default_bucket = default_bucket
+
+    def publish(self, op_id: str, *, proposal_id: str, actor: str, run_id: str | None) -> PublishResult:
+        """Tell the store about the inversion of an Inverted OP, exactly once, and record Published.
+
+        A record that is there already and equal is taken as ours: the create of a run that died, or of
+        another publisher at the same moment.
+
+        Raises
+        ------
+        NotInverted
+            The OP is neither Inverted nor Published.
+        PublishFailed
+            It cannot be published as it is: a different record under the id, no bucket. The OP is in Error.
+        StoreError
+            The store is down, answers nonsense or refuses, also when an answer was lost after the create. The
+            OP stays Inverted and the next attempt takes up from there.
+        LedgerError
+            The OP is unknown, or was moved elsewhere meanwhile.
+        """
+        present = self._ledger.present(op_id)
+        inversion_id = present.inversion_id
+        if present.state not in (State.INVERTED, State.PUBLISHED) or inversion_id is None:
+            raise NotInverted(
+                f"OP {op_id!r} is {present.state}; only an Inverted one can be published,"
+                " hand its products over first."
+            )
+        if present.state is State.PUBLISHED:
+            return PublishResult(op_id, inversion_id, Outcome.ALREADY)
+
+        # Asked before anything else is judged: a store that is down or read only must bring no OP to Error.
+        found = self._look(inversion_id)
+        is_created = False
+        try:
+            wanted = self._wanted(present, inversion_id, proposal_id)
+        except PublishError as error:
+            self._record_failure(op_id, inversion_id, str(error), actor, run_id)
+            raise PublishFailed(str(error)) from error
+        if not found:
+            is_created = self._create(wanted)
+            found = self._look(inversion_id)
+        if not found:
+            raise StoreAnswerInvalid(
+                f"The store took inversion {inversion_id} but does not list it yet; the next run looks again."
+            )
+        diff = [text for record in found for text in differences(wanted, record)]
+        if diff:
+            message = (
+                f"The store holds inversion {inversion_id} with other content ({'; '.join(diff)}); "
+                f"retry and withdraw OP {op_id!r} to publish under a new inversion id."
+            )
+            self._record_failure(op_id, inversion_id, message, actor, run_id)
+            raise PublishFailed(message)
+        return self._published(op_id, wanted, found[0], is_created=is_created, actor=actor, run_id=run_id)
+
+    def _look(self, inversion_id: str) -> list[Record]:
+        # Filtered here as well: a server that ignores the filter must not pass off another inversion as ours.
+        records = self._store.inversions(inversion_id=inversion_id)
+        return [record for record in records if record.get("inversionId") == inversion_id]
+
+    def _wanted(self, present: Present, inversion_id: str, proposal_id: str) -> dict[str, Any]:
+        """The store's record of what was inverted, from the details of Inverted."""
+        details: Mapping[str, Any] = present.details
+        program, datasets = details.get("instrument_program_id"), details.get("dataset_ids")
+        if not program or not datasets or not proposal_id:
+            raise RecordIncomplete(
+                f"The history of OP {present.op_id!r} does not name the proposal, instrument program and"
+                f" datasets of {inversion_id}; withdraw it and hand it over again."
+            )
+        return {
+            "inversionId": inversion_id,
+            "primaryProposalId": proposal_id,
+            "instrumentProgramExecutionId": program,
+            "bucket": choose_bucket(details.get("buckets") or (), self._default_bucket),
+            "asdfObjectKey": details.get("asdf_object_key"),
+            "datasetIds": list(datasets),
+            "spectralLines": list(details.get("spectral_lines") or ()),
+        }
+
+    def _create(self, wanted: Mapping[str, Any]) -> bool:
+        try:
+            self._store.create_inversion({name: value for name, value in wanted.items() if value is not None})
+        except DuplicateInversion:
+            # Another publisher came between the look and the create; the read-back judges what it wrote.
+            return False
+        return True
+
+    def _published(
+        self,
+        op_id: str,
+        wanted: Mapping[str, Any],
+        record: Record,
+        *,
+        is_created: bool,
+        actor: str,
+        run_id: str | None,
+    ) -> PublishResult:
+        inversion_id = str(wanted["inversionId"])
+        details = {
+            "bucket": wanted["bucket"],
+            "dataset_ids": wanted["datasetIds"],
+            "spectral_lines": wanted["spectralLines"],
+            "instrument_program_id": wanted["instrumentProgramExecutionId"],
+            "proposal_id": wanted["primaryProposalId"],
+            "store_create_date": record.get("createDate"),
+        }
+        outcome = Outcome.PUBLISHED
+        try:
+            self._ledger.published(
+                op_id, inversion_id=inversion_id, details=details, actor=actor, run_id=run_id
+            )
+        except (Conflict, IllegalTransition):
+            if not self._is_now(op_id, inversion_id, State.PUBLISHED):
+                raise
+            outcome = Outcome.ALREADY
+        return PublishResult(op_id, inversion_id, outcome, is_created=is_created, record=record)
+
+    def _record_failure(
+        self, op_id: str, inversion_id: str, message: str, actor: str, run_id: str | None
+    ) -> None:
+        try:
+            self._ledger.fail(
+                op_id, step=STEP, error_class="permanent", message=message, actor=actor, run_id=run_id
+            )
+        except (Conflict, IllegalTransition):
+            if not self._is_now(op_id, inversion_id, State.ERROR):
+                raise
+
+    def _is_now(self, op_id: str, inversion_id: str, state: State) -> bool:
+        present = self._ledger.present(op_id)
+        return present.state is state and present.inversion_id == inversion_id

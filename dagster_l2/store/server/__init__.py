@@ -1,0 +1,26 @@
+"""The metadata store on this machine: a real HTTP server with the store's GraphQL and public search.
+
+Its records come from JSON dumps or a seeded generator, and it can be told to misbehave. The client that
+speaks to it is in ``store.client`` and knows nothing of it.
+"""
+
+from dagster_l2.store.server.app import store_app
+from dagster_l2.store.server.faults import Faults, Rule
+from dagster_l2.store.server.generate import DEMO_NOW, generate
+from dagster_l2.store.server.inversions import InversionsUnreadable
+from dagster_l2.store.server.records import RecordSet, RecordsUnreadable
+from dagster_l2.store.server.running import LocalStoreServer, StoreServerFailed, serve
+
+__all__ = [
+    "DEMO_NOW",
+    "Faults",
+    "InversionsUnreadable",
+    "LocalStoreServer",
+    "RecordSet",
+    "RecordsUnreadable",
+    "Rule",
+    "StoreServerFailed",
+    "generate",
+    "serve",
+    "store_app",
+]
