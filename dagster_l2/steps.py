@@ -16,7 +16,14 @@ from typing import Any, Literal
 
 from dagster_l2.errors import L2Error
 from dagster_l2.files import safe_name
-from dagster_l2.inputs import PackageRefused, build_package, package_details, package_folder, write_package
+from dagster_l2.inputs import (
+    PackageRefused,
+    build_package,
+    package_details,
+    package_folder,
+    read_package,
+    write_package,
+)
 from dagster_l2.ledger import Conflict, Ledger, Present, ScienceEvent, State
 from dagster_l2.products import ProductsRefused, quicklook, take_home, verify
 from dagster_l2.publishing import Publisher, publish_blocker
@@ -109,7 +116,13 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
         take_home(folder, home, verified)
         report.picture = quicklook(home)
         plain = verified.as_dict()
-        return {"products": plain["files"], "synthetic": plain["synthetic"], "findings": plain["findings"]}
+        package = read_package(package_folder(data, event.op_id))
+        return {
+            **package_details(package, event.dataset_ids),
+            "products": plain["files"],
+            "synthetic": plain["synthetic"],
+            "findings": plain["findings"],
+        }
 
     for event in ledger.pending_events():
         try:
@@ -163,7 +176,9 @@ def publish_inverted(
 
 
 def _inverted_records(store: StoreClient, present: Present) -> list[dict[str, Any]]:
-    return store.datasets({"datasetIds": list(present.details["dataset_ids"])})
+    dataset_ids = list(present.details["dataset_ids"])
+    # An empty list would mean no filter, and so every record of the store.
+    return store.datasets({"datasetIds": dataset_ids}) if dataset_ids else []
 
 
 def _held_back(
@@ -174,18 +189,28 @@ def _held_back(
     publish_embargoed: bool,
     now: datetime,
 ) -> str | None:
+    if not records:
+        return "none of its datasets is in the store"
     gone = sorted(set(present.details["dataset_ids"]) - {record["datasetId"] for record in records})
     if gone:
         return f"dataset {gone[0]} is no longer in the store"
-    ends = [record["embargoEndDate"] for record in records if record.get("embargoEndDate")]
-    return publish_blocker(
-        mode=mode,
-        approved=is_approved(ledger, present),
-        is_embargoed=any(record.get("isEmbargoed") for record in records),
-        embargo_end_date=datetime.fromisoformat(max(ends)).replace(tzinfo=UTC) if ends else None,
-        publish_embargoed=publish_embargoed,
-        now=now,
+    # Each dataset by itself: one embargo that has ended must not open another that has no end.
+    reasons = (
+        publish_blocker(
+            mode=mode,
+            approved=is_approved(ledger, present),
+            is_embargoed=record.get("isEmbargoed"),
+            embargo_end_date=_moment(record.get("embargoEndDate")),
+            publish_embargoed=publish_embargoed,
+            now=now,
+        )
+        for record in records
     )
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC) if text else None
 
 
 def is_approved(ledger: Ledger, present: Present) -> bool:

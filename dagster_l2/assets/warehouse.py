@@ -45,10 +45,13 @@ def _layer(props: Mapping[str, Any]) -> str:
     return "seeds" if props["resource_type"] == "seed" else str(props["fqn"][1])
 
 
-def _build(part: str, context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2) -> Iterator[Any]:
+def _build(
+    part: str, context: dg.AssetExecutionContext, dbt: DbtCliResource, l2: L2, warehouse: DuckDBResource
+) -> Iterator[Any]:
     """Build one part of the models and run its data tests; unit tests belong to ``make test``."""
     settings = l2.settings
     with one_sentence(), only_one(settings.data / "locks" / "warehouse.lock", "A build of the warehouse"):
+        register_bronze(l2, warehouse)
         with l2.dbt_environment():
             invocation = dbt.cli(
                 ["build", "--exclude-resource-type", "unit_test"],
@@ -56,10 +59,31 @@ def _build(part: str, context: dg.AssetExecutionContext, dbt: DbtCliResource, l2
                 target_path=settings.data / "dbt" / part,
                 raise_on_error=False,
             )
-            yield from invocation.stream().fetch_row_counts()
+            events = list(invocation.stream())
+        yield from _with_row_counts(events, warehouse)
         if not invocation.is_successful():
             raise dg.Failure(_first_failure(invocation), allow_retries=False)
         context.log.info(f"build: {part} built and tested")
+
+
+def _with_row_counts(events: list[Any], warehouse: DuckDBResource) -> Iterator[Any]:
+    """Add the number of rows to what dbt has materialized as tables.
+
+    Not with ``fetch_row_counts``: its adapter keeps the DuckDB file open in this process, and the next
+    asset cannot open it otherwise.
+    """
+    with warehouse.get_connection() as connection:
+        tables = dict(connection.execute("select table_name, estimated_size from duckdb_tables()").fetchall())
+    for event in events:
+        count = tables.get(_table(event)) if isinstance(event, dg.Output) else None
+        if count is not None:
+            event = event.with_metadata({**event.metadata, "dagster/row_count": dg.MetadataValue.int(count)})
+        yield event
+
+
+def _table(event: dg.Output[Any]) -> str | None:
+    unique_id = event.metadata.get("unique_id")
+    return str(unique_id.value).split(".")[-1] if unique_id is not None else None
 
 
 def _first_failure(invocation: Any) -> str:
@@ -92,8 +116,7 @@ def verdict_models(
     warehouse: DuckDBResource,
 ) -> Iterator[Any]:
     """Everything that depends on datasets alone: groupings, readiness, criteria, qualification."""
-    register_bronze(l2, warehouse)
-    yield from _build("verdicts", context, dbt, l2)
+    yield from _build("verdicts", context, dbt, l2, warehouse)
 
 
 @dbt_assets(
@@ -111,8 +134,7 @@ def state_models(
     warehouse: DuckDBResource,
 ) -> Iterator[Any]:
     """Everything that reads the ledger's transitions: latest state, history, queue, inversions."""
-    register_bronze(l2, warehouse)
-    yield from _build("states", context, dbt, l2)
+    yield from _build("states", context, dbt, l2, warehouse)
 
 
 def register_bronze(l2: L2, warehouse: DuckDBResource) -> None:

@@ -5,11 +5,14 @@ It prints the progress lines of the assets on standard error and turns a failed 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +63,14 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     job = build_defs(settings=settings, loggers={"console": progress_logger}).resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance:
+    # dbt's own lines go to its log under data/dbt; standard output is for what the command prints.
+    with dg.DagsterInstance.get() as instance, redirect_stdout(io.StringIO()):
         _bury_the_dead(instance)
         result = job.execute_in_process(
-            instance=instance, raise_on_error=False, tags={LAUNCHED_BY: f"l2, process {os.getpid()}"}
+            instance=instance,
+            raise_on_error=False,
+            tags={LAUNCHED_BY: f"l2, process {os.getpid()}"},
+            run_config={"loggers": {"console": {}}},
         )
     if not result.success:
         raise _failure(result)
@@ -128,14 +135,17 @@ def _failure(result: dg.ExecuteInProcessResult) -> StepFailed:
     return StepFailed(f"Run {result.run_id} failed; the Dagster UI (make ui) shows where.", 1)
 
 
+_OWN_LINE = re.compile(r"(scan|build|decide|preprocess|hand-overs?|publish|export|gold)\b[^:]*: ")
+
+
 class _Progress(logging.Handler):
     """Assets' own lines, warnings and errors; not Dagster's account of each step."""
 
     def emit(self, record: logging.LogRecord) -> None:
         meta = getattr(record, "dagster_meta", {}) or {}
-        if meta.get("dagster_event") is not None or record.levelno < logging.INFO:
+        text = str(meta.get("orig_message") or record.getMessage())
+        if meta.get("dagster_event") is not None or not _OWN_LINE.match(text):
             return
-        text = meta.get("orig_message") or record.getMessage()
         mark = "! " if record.levelno >= logging.WARNING else "  "
         sys.stderr.write(f"{mark}{text}\n")
         sys.stderr.flush()

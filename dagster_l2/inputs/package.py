@@ -131,19 +131,7 @@ def build_package(
         proposal (the store keys an inversion by instrument program).
     """
     chosen = [row if isinstance(row, InputDataset) else InputDataset.from_row(row) for row in datasets]
-    if not chosen:
-        raise PackageRefused(f"OP {op_id!r} has no dataset to invert; scan the store and build again.")
-    strangers = sorted({dataset.dataset_id for dataset in chosen if dataset.op_id != op_id})
-    if strangers:
-        raise PackageRefused(
-            f"Dataset {strangers[0]!r} does not belong to OP {op_id!r}; build the warehouse again."
-        )
-    ids = sorted(dataset.dataset_id for dataset in chosen)
-    twice = [left for left, right in itertools.pairwise(ids) if left == right]
-    if twice:
-        raise PackageRefused(
-            f"Dataset {twice[0]!r} is listed twice for OP {op_id!r}; build the warehouse again."
-        )
+    _check_chosen(op_id, chosen)
     program = _the_one(op_id, "instrument program", (dataset.instrument_program_id for dataset in chosen))
     proposal = _the_one(op_id, "proposal", (dataset.proposal_id for dataset in chosen))
     return {
@@ -250,6 +238,22 @@ def package_details(package: Mapping[str, Any], dataset_ids: Sequence[str] | Non
         "spectral_lines": sorted({line for dataset in chosen for line in dataset["spectral_lines"]}),
         "buckets": sorted({dataset["bucket"] for dataset in chosen}),
     }
+
+
+def _check_chosen(op_id: str, chosen: Sequence[InputDataset]) -> None:
+    if not chosen:
+        raise PackageRefused(f"OP {op_id!r} has no dataset to invert; scan the store and build again.")
+    strangers = sorted({dataset.dataset_id for dataset in chosen if dataset.op_id != op_id})
+    if strangers:
+        raise PackageRefused(
+            f"Dataset {strangers[0]!r} does not belong to OP {op_id!r}; build the warehouse again."
+        )
+    ids = sorted(dataset.dataset_id for dataset in chosen)
+    twice = [left for left, right in itertools.pairwise(ids) if left == right]
+    if twice:
+        raise PackageRefused(
+            f"Dataset {twice[0]!r} is listed twice for OP {op_id!r}; build the warehouse again."
+        )
 
 
 def _groups(datasets: Sequence[InputDataset]) -> list[dict[str, Any]]:

@@ -1,0 +1,413 @@
+"""Published once, whatever happens: against the real local store and the real ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+from publishing_world import OP, PROPOSAL, World
+
+from dagster_l2.ledger import Conflict, LedgerError, State, UnknownOp
+from dagster_l2.publishing import NotInverted, Outcome, Publisher, PublishFailed, PublishResult
+from dagster_l2.store import (
+    StoreAnswerInvalid,
+    StoreClient,
+    StoreError,
+    StoreKind,
+    StoreQueryError,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnreachable,
+)
+from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
+
+CREATE = "createL2InversionInventory"
+
+
+def publish(world: World, publisher: Publisher | None = None, op_id: str = OP) -> PublishResult:
+    publisher = publisher or world.publisher()
+    return publisher.publish(op_id, proposal_id=PROPOSAL, actor="pipeline", run_id="run-1")
+
+
+def other_record(inversion_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "inversionId": inversion_id,
+        "primaryProposalId": PROPOSAL,
+        "instrumentProgramExecutionId": "id.82591.123456",
+        "bucket": "data",
+        "datasetIds": ["AAAAA", "BBBBB"],
+        "spectralLines": ["Ca II (854.21 nm)", "Fe I (630.15 nm)"],
+        **changes,
+    }
+
+
+def test_an_inverted_op_is_published_and_read_back(world: World) -> None:
+    inversion_id = world.inverted()
+    result = publish(world)
+    assert (result.outcome, result.inversion_id, result.is_created) == (
+        Outcome.PUBLISHED,
+        inversion_id,
+        True,
+    )
+    (record,) = world.published()
+    assert record == result.record
+    stamp = record.pop("createDate")
+    assert stamp
+    assert record == {
+        "inversionId": inversion_id,
+        "primaryProposalId": PROPOSAL,
+        "instrumentProgramExecutionId": "id.82591.123456",
+        "bucket": "data",
+        "asdfObjectKey": None,
+        "datasetIds": ["BBBBB", "AAAAA"],
+        "spectralLines": ["Fe I (630.15 nm)", "Ca II (854.21 nm)"],
+    }
+    last = world.ledger.history(OP)[-1]
+    assert (last.to_state, last.inversion_id, last.run_id) == (State.PUBLISHED, inversion_id, "run-1")
+    assert last.details["bucket"] == "data"
+    assert last.details["dataset_ids"] == ["BBBBB", "AAAAA"]
+    assert last.details["store_create_date"] == stamp
+
+
+def test_only_the_inverted_datasets_are_published(world: World) -> None:
+    world.inverted(datasets=["AAAAA"])
+    publish(world)
+    assert world.published()[0]["datasetIds"] == ["AAAAA"]
+
+
+def test_a_second_time_does_nothing(world: World) -> None:
+    inversion_id = world.inverted()
+    publish(world)
+    history, asked = world.states(), len(world.requests)
+    result = publish(world)
+    assert (result.outcome, result.inversion_id, result.is_created) == (
+        Outcome.ALREADY,
+        inversion_id,
+        False,
+    )
+    assert world.states() == history
+    assert len(world.requests) == asked
+
+
+def test_a_lost_answer_is_taken_up_by_the_next_run(world: World) -> None:
+    inversion_id = world.inverted()
+    world.faults.add("crash_after_create", times=1)
+    with pytest.raises(StoreUnreachable):
+        publish(world)
+    assert world.states()[-1] is State.INVERTED
+    assert len(world.published()) == 1
+
+    result = publish(world)
+    assert (result.outcome, result.is_created) == (Outcome.PUBLISHED, False)
+    assert [record["inversionId"] for record in world.published()] == [inversion_id]
+    assert world.creates() == 1
+    assert world.states().count(State.PUBLISHED) == 1
+
+
+FAULTS: list[tuple[str, dict[str, Any], type[StoreError]]] = [
+    ("status", {"status": 503}, StoreUnreachable),
+    ("status", {"status": 429, "headers": {"Retry-After": "0"}}, StoreUnreachable),
+    ("status", {"status": 401}, StoreRefused),
+    ("html", {}, StoreAnswerInvalid),
+    ("cut", {}, StoreUnreachable),
+    ("graphql_errors", {}, StoreQueryError),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "expected"), FAULTS)
+@pytest.mark.parametrize("where", ["look", "create", "read back"])
+def test_a_misbehaving_store_loses_and_doubles_nothing(
+    world: World, kind: str, options: dict[str, Any], expected: type[StoreError], where: str
+) -> None:
+    world.inverted()
+    match = CREATE if where == "create" else "l2Inversions"
+    world.faults.add(kind, match=match, skip=1 if where == "read back" else 0, **options)
+    with pytest.raises(expected):
+        publish(world)
+    assert world.states()[-1] is State.INVERTED
+
+    world.faults.clear()
+    assert publish(world).outcome is Outcome.PUBLISHED
+    assert len(world.published()) == 1
+    assert world.states()[-2:] == [State.INVERTED, State.PUBLISHED]
+
+
+def test_a_store_that_does_not_answer_in_time(world: World) -> None:
+    world.inverted()
+    world.faults.add("slow", match=CREATE, seconds=1.0, times=1)
+    with world.open_store(timeout_s=0.3) as impatient, pytest.raises(StoreUnreachable):
+        publish(world, Publisher(impatient, world.ledger, None))
+    world.faults.clear()
+    assert publish(world).outcome is Outcome.PUBLISHED
+    assert len(world.published()) == 1
+
+
+def test_a_store_that_lists_late_is_asked_again_later(world: World) -> None:
+    world.inverted()
+
+    class Late(StoreClient):
+        def inversions(self, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+            assert super().inversions(*arguments, **named) is not None
+            return []
+
+    with Late(world.store_url) as late:
+        # The second create is refused as a duplicate, which is not an end either.
+        for _ in range(2):
+            with pytest.raises(StoreAnswerInvalid, match="does not list it yet"):
+                publish(world, Publisher(late, world.ledger, None))
+            assert world.states()[-1] is State.INVERTED
+    assert world.creates() == 2
+    assert publish(world).outcome is Outcome.PUBLISHED
+    assert len(world.published()) == 1
+
+
+def test_another_inversion_is_never_taken_for_ours(world: World) -> None:
+    inversion_id = world.inverted()
+    world.store.create_inversion(other_record("inv.OTHER1"))
+
+    class Unfiltered(StoreClient):
+        def inversions(self, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+            return super().inversions()
+
+    with Unfiltered(world.store_url) as client:
+        assert publish(world, Publisher(client, world.ledger, None)).is_created
+    assert sorted(record["inversionId"] for record in world.published()) == sorted(
+        ["inv.OTHER1", inversion_id]
+    )
+
+
+def test_an_equal_record_that_is_there_is_ours(world: World) -> None:
+    inversion_id = world.inverted()
+    world.store.create_inversion(other_record(inversion_id))
+    result = publish(world)
+    assert (result.outcome, result.is_created) == (Outcome.PUBLISHED, False)
+    assert world.creates() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"primaryProposalId": "pid_9_9"}, "primaryProposalId is 'pid_9_9' there and 'pid_1_118' here"),
+        ({"instrumentProgramExecutionId": "id.1.1"}, "instrumentProgramExecutionId is 'id.1.1' there"),
+        ({"bucket": "raw"}, "bucket is 'raw' there and 'data' here"),
+        ({"datasetIds": ["AAAAA"]}, "datasetIds is ['AAAAA'] there and ['AAAAA', 'BBBBB'] here"),
+        ({"spectralLines": []}, "spectralLines is [] there"),
+        ({"asdfObjectKey": "x.asdf"}, "asdfObjectKey is 'x.asdf' there and None here"),
+    ],
+)
+def test_a_different_record_under_the_id_is_a_permanent_error_with_the_difference(
+    world: World, changes: dict[str, Any], said: str
+) -> None:
+    inversion_id = world.inverted()
+    world.store.create_inversion(other_record(inversion_id, **changes))
+    with pytest.raises(PublishFailed) as failed:
+        publish(world)
+    assert said in str(failed.value)
+    assert world.creates() == 1
+
+    present = world.ledger.present(OP)
+    assert present.state is State.ERROR
+    assert present.details["step"] == "publish"
+    assert present.details["class"] == "permanent"
+    assert present.details["message"] == str(failed.value)
+    with pytest.raises(NotInverted, match="is Error"):
+        publish(world)
+
+    # The way out that the message names.
+    world.ledger.retry(OP, actor="op")
+    world.ledger.withdraw(OP, actor="op", reason="the id is taken")
+    event = world.ledger.submit_ready(OP, products="there", commit_hash="c", actor="ana")
+    world.ledger.settle(event, lambda _: {"products": {}}, run_id=None, actor="pipeline")
+    assert publish(world).outcome is Outcome.PUBLISHED
+    assert len(world.published()) == 2
+
+
+def test_without_a_bucket_the_op_waits_in_error_until_one_is_set(world: World) -> None:
+    world.inverted(buckets=["data", "raw"])
+    with pytest.raises(PublishFailed, match="L2_PUBLISH_BUCKET"):
+        publish(world)
+    assert world.ledger.present(OP).details["class"] == "permanent"
+    assert world.creates() == 0
+    world.ledger.retry(OP, actor="op")
+    assert publish(world, world.publisher("chosen")).outcome is Outcome.PUBLISHED
+    assert world.published()[0]["bucket"] == "chosen"
+
+
+@pytest.mark.parametrize("missing", ["instrument_program_id", "dataset_ids"])
+def test_a_history_without_what_is_published_is_an_error_not_a_guess(world: World, missing: str) -> None:
+    world.inverted(**{missing: []})
+    with pytest.raises(PublishFailed, match="hand it over again"):
+        publish(world)
+    assert world.published() == []
+
+
+def test_an_op_in_another_state_is_refused(world: World) -> None:
+    with pytest.raises(UnknownOp):
+        publish(world)
+    world.inverted()
+    world.ledger.withdraw(OP, actor="op", reason="wrong")
+    with pytest.raises(NotInverted, match="is Working; only an Inverted one can be published"):
+        publish(world)
+    assert world.published() == []
+
+
+def test_an_op_withdrawn_while_it_is_published_is_not_published(world: World) -> None:
+    world.inverted()
+
+    class Withdrawing(StoreClient):
+        def create_inversion(self, params: Any) -> dict[str, Any]:
+            created = super().create_inversion(params)
+            world.ledger.withdraw(OP, actor="op", reason="at the same moment")
+            return created
+
+    with Withdrawing(world.store_url) as client, pytest.raises(LedgerError):
+        publish(world, Publisher(client, world.ledger, None))
+    assert world.states()[-1] is State.WORKING
+
+
+def test_the_public_search_takes_nothing_and_moves_nothing(world: World) -> None:
+    world.inverted(buckets=[])
+    with world.open_store(kind=StoreKind.PUBLIC) as public, pytest.raises(StoreReadOnly):
+        publish(world, Publisher(public, world.ledger, None))
+    assert world.states()[-1] is State.INVERTED
+
+
+def test_a_wrong_token_moves_nothing(world: World) -> None:
+    world.inverted()
+    app = store_app(RecordSet(), token="right", inversions_file=world.inversions_file)
+    with LocalStoreServer(app) as server:
+        with StoreClient(server.url, token="wrong") as client, pytest.raises(StoreRefused):
+            publish(world, Publisher(client, world.ledger, None))
+        assert world.states()[-1] is State.INVERTED
+        with StoreClient(server.url, token="right") as client:
+            assert publish(world, Publisher(client, world.ledger, None)).outcome is Outcome.PUBLISHED
+
+
+@pytest.mark.parametrize("op_id", ["../../x", "o'p\"; drop table op_transitions; --", "a\nb", "x" * 300])
+def test_any_id_can_be_published(world: World, op_id: str) -> None:
+    inversion_id = world.inverted(op_id, dataset_ids=["A'B\n"])
+    assert publish(world, op_id=op_id).outcome is Outcome.PUBLISHED
+    assert [record["inversionId"] for record in world.published()] == [inversion_id]
+    assert world.published()[0]["datasetIds"] == ["A'B\n"]
+
+
+def test_publishers_at_the_same_moment_publish_once(world: World) -> None:
+    inversion_id = world.inverted()
+    count = 6
+    start = threading.Barrier(count)
+    results: list[PublishResult] = []
+    errors: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            with world.open_ledger() as ledger, world.open_store() as store:
+                publisher = Publisher(store, ledger, None)
+                start.wait()
+                results.append(publish(world, publisher))
+        except BaseException as error:  # noqa: BLE001 - a thread must hand on whatever it met
+            errors.append(error)
+
+    threads = [threading.Thread(target=go) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    outcomes = [result.outcome for result in results]
+    assert outcomes.count(Outcome.PUBLISHED) == 1
+    assert outcomes.count(Outcome.ALREADY) == count - 1
+    assert sum(result.is_created for result in results) == 1
+    assert [record["inversionId"] for record in world.published()] == [inversion_id]
+    assert world.states().count(State.PUBLISHED) == 1
+
+
+def test_publishers_that_meet_the_same_conflict_record_one_error(world: World) -> None:
+    inversion_id = world.inverted()
+    world.store.create_inversion(other_record(inversion_id, bucket="raw"))
+
+    class Slow(StoreClient):
+        def inversions(self, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+            found = super().inversions(*arguments, **named)
+            meet.wait()
+            return found
+
+    meet = threading.Barrier(2)
+    said: list[str] = []
+
+    def go() -> None:
+        with world.open_ledger() as ledger, Slow(world.store_url) as store:
+            try:
+                publish(world, Publisher(store, ledger, None))
+            except PublishFailed as error:
+                said.append(str(error))
+
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 2
+    assert said[0] == said[1] == world.ledger.present(OP).details["message"]
+    assert world.states().count(State.ERROR) == 1
+
+
+@pytest.mark.parametrize("where", ["before create", "after create", "before published", "after published"])
+def test_killed_at_any_step_the_next_run_ends_the_same(world: World, where: str) -> None:
+    inversion_id = world.inverted()
+    code = """
+    import json, os, sys
+    from dagster_l2.ledger import Ledger
+    from dagster_l2.publishing import Publisher
+    from dagster_l2.store import StoreClient
+    given = json.loads(sys.argv[1])
+
+    def die_around(owner, name):
+        real = getattr(owner, name)
+        def dying(*arguments, **named):
+            if given["when"] == "before":
+                os.kill(os.getpid(), 9)
+            real(*arguments, **named)
+            os.kill(os.getpid(), 9)
+        setattr(owner, name, dying)
+
+    places = {"create": (StoreClient, "create_inversion"), "published": (Ledger, "published")}
+    die_around(*places[given["what"]])
+    with Ledger.open(given["ledger"], schema=given["schema"]) as ledger, StoreClient(given["store"]) as store:
+        Publisher(store, ledger, None).publish(
+            given["op"], proposal_id=given["proposal"], actor="pipeline", run_id="dies"
+        )
+    """
+    when, what = where.split()
+    given = {
+        "when": when,
+        "what": what,
+        "ledger": world.ledger_url,
+        "schema": world.schema,
+        "store": world.store_url,
+        "op": OP,
+        "proposal": PROPOSAL,
+    }
+    died = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), json.dumps(given)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+
+    result = publish(world)
+    assert result.outcome is (Outcome.ALREADY if where == "after published" else Outcome.PUBLISHED)
+    assert [record["inversionId"] for record in world.published()] == [inversion_id]
+    assert world.creates() == 1
+    assert world.states().count(State.PUBLISHED) == 1
+    with pytest.raises(Conflict):
+        world.ledger.published(OP, inversion_id=inversion_id, details={}, actor="x", run_id=None)
