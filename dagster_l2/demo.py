@@ -10,6 +10,7 @@ import hashlib
 
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import safe_name
+from dagster_l2.gold import read_gold
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.products import write_products
 from dagster_l2.queue import live_queue
@@ -20,9 +21,10 @@ _SOFTWARE = hashlib.sha256(b"synthetic products").hexdigest()[:40]
 
 
 def play(settings: Settings, ledger: Ledger) -> str | None:
-    """Claim the best-ranked OP, write synthetic products and say ready; once in the life of a data folder.
+    """Claim the best-ranked OP without embargo, write synthetic products and say ready.
 
-    It can be killed at any point: the next call goes on where it stopped.
+    It happens once in the life of a data folder. It can be killed at any point: the next call goes on
+    where it stopped.
 
     Returns
     -------
@@ -68,8 +70,11 @@ def _mine(ledger: Ledger) -> Present | None:
 
 
 def _claim_best(settings: Settings, ledger: Ledger) -> Present | None:
+    embargoed = {
+        row["op_id"] for row in read_gold(settings.gold, "from observing_programs where is_embargoed")
+    }
     for row in live_queue(settings.gold, ledger):
-        if row["state"] == State.PREPROCESSED:
+        if row["state"] == State.PREPROCESSED and row["op_id"] not in embargoed:
             ledger.claim(row["op_id"], actor=SCIENTIST)
             return ledger.present(row["op_id"])
     return None

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         return frozenset(name.strip() for name in self.operators.split(",") if name.strip())
 
     @property
+    def default_bucket(self) -> str | None:
+        """Bucket of an inversion whose inputs share none; the embedded default has one, a store must say."""
+        return self.publish_bucket or ("data" if self.is_embedded_default else None)
+
+    @property
     def is_embedded_default(self) -> bool:
         """Whether nothing is configured: records are generated and the scientist's part may be played."""
         return self.store_url is None and self.store_records is None

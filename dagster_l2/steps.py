@@ -170,8 +170,10 @@ def publish_inverted(
                     present.op_id, proposal_id=records[0]["primaryProposalId"], actor=actor, run_id=run_id
                 )
                 report.done.append(str(present.inversion_id))
-            except (StoreError, L2Error) as error:
+            except L2Error as error:
                 report.failed.append((present.op_id, str(error)))
+                if isinstance(error, StoreError) and error.transient:
+                    break  # the store is down: asking for each OP would take as long as all its tries
     return report
 
 

@@ -4,6 +4,7 @@ Each asset is level-triggered: it compares what should be with what the ledger h
 in ``ledger``, ``inputs``, ``products`` and ``publishing``.
 """
 
+import json
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,28 @@ from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
 
 PIPELINE = "pipeline"
 
+# An asset with checks has several outputs; Dagster takes no single result type for it, hence `Any` below.
+
+
+def failed_spec(asset: list[str]) -> dg.AssetCheckSpec:
+    """The check that every step which OPs go through one by one reports with."""
+    return dg.AssetCheckSpec(
+        "nothing_failed",
+        asset=dg.AssetKey(asset),
+        description="No OP failed in this step; the others went on.",
+    )
+
+
+def nothing_failed(failed: list[tuple[str, str]]) -> dg.AssetCheckResult:
+    """One OP that fails stops no other and no later step; it fails the check instead."""
+    shown = [{"op_id": op_id, "reason": reason} for op_id, reason in failed[:20]]
+    return dg.AssetCheckResult(
+        check_name="nothing_failed",
+        passed=not failed,
+        description=f"OP {failed[0][0]!r}: {failed[0][1]}" if failed else None,
+        metadata={"failed": len(failed), "first": json.dumps(shown, indent=1)},
+    )
+
 
 def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
     with warehouse.get_connection() as connection:
@@ -35,11 +58,10 @@ def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
     kinds={"sqlite", "postgres"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["marts", "op_verdicts"]), dg.AssetKey(["intermediate", "int_datasets_current"])],
+    check_specs=[failed_spec(["ledger", "decisions"])],
     pool=POOL,
 )
-def decisions(
-    context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
-) -> dg.MaterializeResult[Any]:
+def decisions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource) -> Any:
     """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
     with one_sentence():
         rows = _rows(warehouse, "select * from op_verdicts")
@@ -56,6 +78,7 @@ def decisions(
     for failure in result.failed:
         context.log.warning(f"decide: {failure.op_id!r}: {failure.reason}")
     return dg.MaterializeResult(
+        check_results=[nothing_failed([(failure.op_id, failure.reason) for failure in result.failed])],
         metadata={
             "moved": len(result.moved),
             "unchanged": result.unchanged,
@@ -63,7 +86,7 @@ def decisions(
             "moves": counts_table("move", moves),
             "states": picture(state_counts(states)),
             "on the disk": picture(disk_map(boxes, invertible)),
-        }
+        },
     )
 
 
@@ -91,11 +114,12 @@ def _verdict(row: dict[str, Any]) -> Verdict:
     kinds={"json"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["ledger", "decisions"]), dg.AssetKey(["intermediate", "int_input_datasets"])],
+    check_specs=[failed_spec(["ledger", "input_packages"])],
     pool=POOL,
 )
 def input_packages(
     context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
-) -> dg.MaterializeResult[Any]:
+) -> Any:
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
         datasets = _rows(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
@@ -103,7 +127,10 @@ def input_packages(
     context.log.info(f"preprocess: {len(report.done)} input packages written")
     for op_id, reason in report.failed:
         context.log.warning(f"preprocess: {op_id!r}: {reason}")
-    return dg.MaterializeResult(metadata={"written": len(report.done), "failed": len(report.failed)})
+    return dg.MaterializeResult(
+        check_results=[nothing_failed(report.failed)],
+        metadata={"written": len(report.done), "failed": len(report.failed)},
+    )
 
 
 @dg.asset(
@@ -112,8 +139,9 @@ def input_packages(
     kinds={"fits"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["ledger", "input_packages"])],
+    check_specs=[failed_spec(["ledger", "handovers"])],
 )
-def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
+def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Any:
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
         report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run_id)
@@ -123,7 +151,7 @@ def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     metadata: dict[str, Any] = {"accepted": len(report.done), "refused": len(report.refused)}
     if report.picture:
         metadata["last accepted"] = picture(report.picture)
-    return dg.MaterializeResult(metadata=metadata)
+    return dg.MaterializeResult(check_results=[nothing_failed(report.failed)], metadata=metadata)
 
 
 @dg.asset(
@@ -132,8 +160,9 @@ def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     kinds={"graphql"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["ledger", "handovers"])],
+    check_specs=[failed_spec(["published", "inversions"])],
 )
-def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
+def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Any:
     """Tell the store of each Inverted OP, once, and confirm it by reading it back."""
     settings = l2.settings
     with one_sentence(), l2.ledger() as ledger:
@@ -141,7 +170,7 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
             ledger,
             l2.store,
             mode=settings.publish,
-            default_bucket=settings.publish_bucket,
+            default_bucket=settings.default_bucket,
             publish_embargoed=settings.publish_embargoed,
             now=datetime.now(UTC),
             actor=PIPELINE,
@@ -150,15 +179,13 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     for op_id, reason in (*report.refused, *report.failed):
         context.log.warning(f"publish: {op_id!r}: {reason}")
     context.log.info(f"publish: {len(report.done)} published, {len(report.refused)} wait")
-    if report.failed:
-        op_id, reason = report.failed[0]
-        raise dg.Failure(f"OP {op_id!r} was not published: {reason}", allow_retries=False)
     return dg.MaterializeResult(
+        check_results=[nothing_failed(report.failed)],
         metadata={
             "published": len(report.done),
             "inversions": ", ".join(report.done),
             "waiting": counts_table("reason", Counter(reason for _, reason in report.refused)),
-        }
+        },
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.errors import WrongUse
 from dagster_l2.gold import NoGold, read_gold
 from dagster_l2.ledger import Ledger, Present, State
@@ -161,12 +161,12 @@ def show_command(op: str, as_json: bool) -> None:
         print_json(content)
         return
     click.echo(f"OP {shown(op)}")
-    print_rows([{"": name, " ": value} for name, value in content["state"].items()], ("", " "))
+    print_pairs(content["state"])
     program = content["observing_program"]
     if program:
         wanted = ("proposal_id", "experiment_id", "instruments", "dataset_count", "start_time", "end_time",
                   "is_complete", "is_invertible", "is_embargoed", "fried_parameter_median_m")  # fmt: skip
-        print_rows([{"": name, " ": program[name]} for name in wanted], ("", " "))
+        print_pairs({name: program[name] for name in wanted})
     if content["criteria"]:
         click.echo("\nCriteria")
         print_rows(content["criteria"], CRITERIA_COLUMNS)

@@ -37,6 +37,13 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     console.print(table)
 
 
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        click.echo(f"  {name:<{width}}  {shown(value)}")
+
+
 def shown(value: Any) -> str:
     """A value as a person reads it."""
     if value is None:

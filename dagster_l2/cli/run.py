@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
+from dagster_l2.errors import L2Error
 from dagster_l2.files import only_one
 from dagster_l2.ledger import State
 from dagster_l2.settings import Settings, load_settings
@@ -41,6 +42,10 @@ def run_command(play_scientist: bool, as_json: bool) -> None:
         print_json(content)
     else:
         _print_summary(settings, content)
+    failed = [sentence for result in results for sentence in result.failed]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise L2Error(f"{failed[0]}{more}")
 
 
 @click.command("scan")
@@ -113,14 +118,13 @@ def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
         click.echo("\nIn Error")
         print_rows(content["failed"])
     click.echo("\nWhere to look next")
-    print_rows(
-        [
-            {"": ".venv/bin/l2 queue", " ": "who does what next; then l2 show OP, l2 history OP"},
-            {"": "make ui", " ": "the Dagster UI: graph, runs, checks"},
-            {"": '.venv/bin/l2 sql "from op_latest_state"', " ": "or any SQL on the analysts' file"},
-            {"": str(settings.gold), " ": "the same with DuckDB, opened read only"},
-        ],
-        ("", " "),
+    print_pairs(
+        {
+            ".venv/bin/l2 queue": "who does what next; then l2 show OP, l2 history OP",
+            "make ui": "the Dagster UI: graph, runs, checks",
+            '.venv/bin/l2 sql "from op_latest_state"': "or any SQL on the analysts' file",
+            str(settings.gold): "the same with DuckDB, opened read only",
+        }
     )
 
 

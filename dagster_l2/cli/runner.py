@@ -36,10 +36,11 @@ class StepFailed(L2Error):
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run reported: the metadata of each materialized asset by its key, and its run id."""
+    """What a run reported: metadata by asset, and the sentences of what failed without stopping it."""
 
     run_id: str
     metadata: dict[str, dict[str, Any]]
+    failed: list[str]
 
 
 def prepare_dagster_home(settings: Settings) -> None:
@@ -81,7 +82,12 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
         for event in result.get_asset_materialization_events()
         if event.asset_key is not None
     }
-    return RunResult(result.run_id, metadata)
+    failed = [
+        evaluation.description or f"The check {evaluation.check_name} of {evaluation.asset_key} failed."
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    return RunResult(result.run_id, metadata, failed)
 
 
 def run_handover(settings: Settings) -> RunResult:

@@ -1,0 +1,11 @@
+{#- The columns together identify a row; nulls count as equal, so a nullable column may be part of a key. -#}
+{% test unique_combination(model, columns) %}
+
+select
+    {{ columns | join(', ') }},
+    count(*) as row_count
+from {{ model }}
+group by {{ columns | join(', ') }}
+having count(*) > 1
+
+{% endtest %}

@@ -1,0 +1,39 @@
+with versions as (
+    select * from {{ ref('stg_store__datasets') }}
+),
+
+sightings as (
+    select * from {{ ref('stg_store__missing') }}
+),
+
+newest_versions as (
+    select *
+    from versions
+    qualify row_number() over (
+        partition by dataset_id order by scanned_at desc, content_hash desc
+    ) = 1
+),
+
+newest_sightings as (
+    select
+        record_id as dataset_id,
+        missing_since
+    from sightings
+    where table_name = 'datasets'
+    qualify row_number() over (
+        partition by record_id order by scanned_at desc, missing_since desc nulls last
+    ) = 1
+),
+
+final as (
+    select
+        newest_versions.* replace (
+            case when trim(newest_versions.op_id) <> '' then newest_versions.op_id end as op_id,
+            coalesce(upper(nullif(trim(newest_versions.status), '')), 'ACTIVE') as status
+        ),
+        newest_sightings.missing_since
+    from newest_versions
+    left join newest_sightings on newest_versions.dataset_id = newest_sightings.dataset_id
+)
+
+select * from final

@@ -1,0 +1,57 @@
+with source as (
+    select * from {{ source('bronze', 'datasets') }}
+),
+
+renamed as (
+    select
+        dataset_id,
+        product_id,
+        status,
+        create_date::timestamp as create_date,
+        update_date::timestamp as update_date,
+        observing_program_execution_id as op_id,
+        instrument_program_execution_id as instrument_program_id,
+        instrument_name as instrument,
+        primary_proposal_id as proposal_id,
+        primary_experiment_id as experiment_id,
+        start_time::timestamp as start_time,
+        end_time::timestamp as end_time,
+        bounding_box,
+        wavelength_min::double as wavelength_min_nm,
+        wavelength_max::double as wavelength_max_nm,
+        spectral_lines,
+        stokes_parameters as stokes,
+        frame_count::bigint as frame_count,
+        original_frame_count::bigint as original_frame_count,
+        exposure_time::double as exposure_time_ms,
+        dataset_size::double as size_gb,
+        health is not null as has_health,
+        health.good::bigint as health_good_count,
+        health.bad::bigint as health_bad_count,
+        health.ill::bigint as health_ill_count,
+        health.unknown::bigint as health_unknown_count,
+        gos_status is not null as has_gos,
+        gos_status.open::bigint as gos_open_count,
+        gos_status.opening::bigint as gos_opening_count,
+        gos_status.closed::bigint as gos_closed_count,
+        gos_status.closing::bigint as gos_closing_count,
+        gos_status.undefined::bigint as gos_undefined_count,
+        ao_locked::bigint as ao_locked_count,
+        light_level.med::double as light_level_median,
+        polarimetric_accuracy.med::double as polarimetric_accuracy_median,
+        fried_parameter.med::double as fried_parameter_median_m,
+        bucket,
+        asdf_object_key,
+        browse_movie_url,
+        is_embargoed,
+        embargo_end_date::timestamp as embargo_end_date,
+        experiment_description,
+        workflow_name,
+        workflow_version,
+        scanned_at::timestamp as scanned_at,
+        job_id,
+        content_hash
+    from source
+)
+
+select * from renamed
