@@ -36,7 +36,7 @@ DESCRIPTIONS = {
         for table, description in DESCRIPTIONS.items()
     ],
 )
-def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterator[dg.MaterializeResult[Any]]:
+def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterator[dg.MaterializeResult]:
     """Scan the whole metadata store: only what is new or changed is written."""
     settings = l2.settings
     with one_sentence(), only_one(settings.data / "locks" / "scan.lock", "A scan"):
@@ -66,7 +66,7 @@ def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterato
     yield from _results(report)
 
 
-def _results(report: ScanReport) -> Iterator[dg.MaterializeResult[Any]]:
+def _results(report: ScanReport) -> Iterator[dg.MaterializeResult]:
     windows = report.windows
     yield dg.MaterializeResult(
         asset_key=["bronze", "datasets"],

@@ -22,8 +22,6 @@ from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
 
 PIPELINE = "pipeline"
 
-# An asset with checks has several outputs; Dagster takes no single result type for it, hence `Any` below.
-
 
 def failed_spec(asset: list[str]) -> dg.AssetCheckSpec:
     """The check that every step which OPs go through one by one reports with."""
@@ -61,7 +59,9 @@ def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
     check_specs=[failed_spec(["ledger", "decisions"])],
     pool=POOL,
 )
-def decisions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource) -> Any:
+def decisions(
+    context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
+) -> dg.MaterializeResult:
     """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
     with one_sentence():
         rows = _rows(warehouse, "select * from op_verdicts")
@@ -119,7 +119,7 @@ def _verdict(row: dict[str, Any]) -> Verdict:
 )
 def input_packages(
     context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
-) -> Any:
+) -> dg.MaterializeResult:
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
         datasets = _rows(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
@@ -141,7 +141,7 @@ def input_packages(
     deps=[dg.AssetKey(["ledger", "input_packages"])],
     check_specs=[failed_spec(["ledger", "handovers"])],
 )
-def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Any:
+def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
         report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run_id)
@@ -162,7 +162,7 @@ def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> An
     deps=[dg.AssetKey(["ledger", "handovers"])],
     check_specs=[failed_spec(["published", "inversions"])],
 )
-def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Any:
+def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """Tell the store of each Inverted OP, once, and confirm it by reading it back."""
     settings = l2.settings
     with one_sentence(), l2.ledger() as ledger:
@@ -196,7 +196,7 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> An
     owners=["team:operators"],
     deps=[dg.AssetKey(["published", "inversions"])],
 )
-def transitions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
+def transitions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """The ledger's history as parquet: what the ledger has and bronze has not is written."""
     with one_sentence(), l2.ledger() as ledger:
         count = export_transitions(ledger, l2.settings.lake)

@@ -168,7 +168,7 @@ def gold_tables() -> list[str]:
     deps=[dg.AssetKey(["marts", name]) for name in mart_names()],
     pool=POOL,
 )
-def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult[Any]:
+def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """What analysts open: ``data/l2.duckdb`` and a parquet file per mart, replaced by one rename."""
     settings = l2.settings
     with one_sentence():

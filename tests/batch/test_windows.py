@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -32,7 +33,7 @@ def test_every_record_lies_in_exactly_one_window(records: list[datetime], max_re
     windows, _ = plan(records, max_records)
     for moment in records:
         assert sum(window.start <= moment < window.end for window in windows) == 1
-    for left, right in zip(windows, windows[1:], strict=False):
+    for left, right in itertools.pairwise(windows):
         assert left.end <= right.start
     for window in windows:
         inside = sum(window.start <= moment < window.end for moment in records)
