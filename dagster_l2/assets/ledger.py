@@ -191,7 +191,7 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
 
 @dg.asset(
     key=["bronze", "transitions"],
-    group_name="bronze",
+    group_name="states",
     kinds={"parquet"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["published", "inversions"])],

@@ -33,8 +33,11 @@ class Translator(DagsterDbtTranslator):
         return dg.AssetKey([_layer(dbt_resource_props), name])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The layer: seeds, staging, intermediate, marts."""
-        return _layer(dbt_resource_props)
+        """Where it stands in the flow: what decides comes before the ledger, what reads it after."""
+        layer = _layer(dbt_resource_props)
+        if "states" in dbt_resource_props["tags"]:
+            return "states"
+        return "verdicts" if layer == "marts" else layer
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:  # noqa: ARG002
         """Everything in the warehouse is the analysts'."""
