@@ -1,12 +1,11 @@
 """Asset checks beside the dbt tests: is the scan complete, does an OP wait too long."""
 
 import json
-from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from dagster_l2.resources import L2
+from dagster_l2.resources import L2, rows_of
 from dagster_l2.sources import ScanTables
 
 
@@ -33,7 +32,7 @@ def no_rejected_records(l2: dg.ResourceParam[L2]) -> dg.AssetCheckResult:
 )
 def windows_complete(warehouse: DuckDBResource) -> dg.AssetCheckResult:
     """Pass when no window failed or is short of records."""
-    bad = _rows(
+    bad = rows_of(
         warehouse,
         "select window_start, window_end, status, records, expected_records from scan_coverage"
         " where status not in ('DOWNLOADED', 'SKIPPED_NO_DATA') or records <> expected_records limit 20",
@@ -49,7 +48,7 @@ def windows_complete(warehouse: DuckDBResource) -> dg.AssetCheckResult:
 )
 def nothing_overdue(warehouse: DuckDBResource) -> dg.AssetCheckResult:
     """Pass when no OP is overdue."""
-    late = _rows(
+    late = rows_of(
         warehouse,
         "select op_id, state, responsible, days_in_state from work_queue where is_overdue order by rank",
     )
@@ -58,13 +57,6 @@ def nothing_overdue(warehouse: DuckDBResource) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"overdue": len(late), "first": json.dumps(late[:20], default=str, indent=1)},
     )
-
-
-def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
-    with warehouse.get_connection() as connection:
-        cursor = connection.execute(query)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 ALL_CHECKS = [no_rejected_records, windows_complete, nothing_overdue]

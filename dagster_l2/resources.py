@@ -62,6 +62,14 @@ class L2:
                     os.environ[name] = value
 
 
+def rows_of(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
+    """The rows of a query on the warehouse; for ops in its pool only."""
+    with warehouse.get_connection() as connection:
+        cursor = connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn an error that is meant for a person into a failure of the step with that sentence."""

@@ -17,7 +17,7 @@ from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
 from dagster_l2.ledger import Verdict
-from dagster_l2.resources import L2, one_sentence
+from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
 
 PIPELINE = "pipeline"
@@ -43,13 +43,6 @@ def nothing_failed(failed: list[tuple[str, str]]) -> dg.AssetCheckResult:
     )
 
 
-def _rows(warehouse: DuckDBResource, query: str) -> list[dict[str, Any]]:
-    with warehouse.get_connection() as connection:
-        cursor = connection.execute(query)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
 @dg.asset(
     key=["ledger", "decisions"],
     group_name="ledger",
@@ -64,8 +57,8 @@ def decisions(
 ) -> dg.MaterializeResult:
     """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
     with one_sentence():
-        rows = _rows(warehouse, "select * from op_verdicts")
-        boxes = _rows(
+        rows = rows_of(warehouse, "select * from op_verdicts")
+        boxes = rows_of(
             warehouse,
             "select op_id, bounding_box, instrument from int_datasets_current where bounding_box is not null",
         )
@@ -122,7 +115,7 @@ def input_packages(
 ) -> dg.MaterializeResult:
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
-        datasets = _rows(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
+        datasets = rows_of(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
         report = prepare_inputs(ledger, l2.settings.data, datasets, actor=PIPELINE, run_id=context.run_id)
     context.log.info(f"preprocess: {len(report.done)} input packages written")
     for op_id, reason in report.failed:

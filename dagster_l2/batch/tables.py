@@ -6,42 +6,13 @@ the state database; the engine (and on PostgreSQL the schema) is handed in by th
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator
+
+from dagster_l2.columns import UtcDateTime
 
 metadata = sa.MetaData()
 
 ATTEMPT_STATUSES = ("PENDING", "DOWNLOADED", "SKIPPED_NO_DATA", "FAILED")
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment: ``timestamptz`` on PostgreSQL, ISO text of one width in UTC on SQLite."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """Text on SQLite, timestamptz elsewhere."""
-        plain = sa.Text() if dialect.name == "sqlite" else sa.DateTime(timezone=True)
-        return dialect.type_descriptor(plain)
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
-        """Refuse a naive time (ValueError), store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"The time {value} says no zone; give it in UTC.")
-        moment = value.astimezone(UTC)
-        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
-        """Give back an aware UTC time."""
-        if value is None:
-            return None
-        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
 batch_attempts = sa.Table(

@@ -1,4 +1,4 @@
-"""Column types that mean the same on SQLite and PostgreSQL, and what a text must be to be stored.
+"""What a time, a text and details must be so that SQLite and PostgreSQL store the same.
 
 No tables and no engine: those are in ``tables`` and ``database``.
 """
@@ -10,41 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator
-
 from dagster_l2.ledger.errors import InvalidRecord
 
 LONGEST_ID = 2000  # bytes; PostgreSQL's index takes 2704 in one entry
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC: ``timestamptz`` on PostgreSQL, ISO text of one width on SQLite.
-
-    The width is fixed (microseconds, ``+00:00``), so that SQLite's comparison of texts is one of times.
-    """
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """Text on SQLite, timestamptz elsewhere."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.Text())
-        return dialect.type_descriptor(sa.DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
-        """Refuse a naive time, store UTC."""
-        if value is None:
-            return None
-        moment = utc(value)
-        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
-        """Give back an aware UTC time."""
-        if value is None:
-            return None
-        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
 def utc(moment: datetime) -> datetime:

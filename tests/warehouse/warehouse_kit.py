@@ -20,74 +20,18 @@ import duckdb
 import polars as pl
 import pytest
 
-from dagster_l2.store.fields import RECORD_TYPES, FieldType, RecordType
+from dagster_l2.assets.export import transitions_table
+from dagster_l2.sources import ScanTables
+from dagster_l2.store import RECORD_TYPES, FieldType, RecordType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DBT_PROJECT = REPOSITORY / "dbt_project"
 DUMPS = ("2025-05-08", "2025-06-25", "2025-10-23")
 
-TIMESTAMP = pl.Datetime("us")
-SCAN_COLUMNS = {"scanned_at": TIMESTAMP, "job_id": pl.String(), "content_hash": pl.String()}
-OTHER_TABLES: dict[str, dict[str, Any]] = {
-    "missing": {
-        "table_name": pl.String(),
-        "record_id": pl.String(),
-        "missing_since": TIMESTAMP,
-        "scanned_at": TIMESTAMP,
-        "job_id": pl.String(),
-    },
-    "rejected": {
-        "table_name": pl.String(),
-        "record_id": pl.String(),
-        "reason": pl.String(),
-        "raw_json": pl.String(),
-        "content_hash": pl.String(),
-        "scanned_at": TIMESTAMP,
-        "job_id": pl.String(),
-    },
-    "attempts": {
-        "attempt_id": pl.Int64(),
-        "run_id": pl.String(),
-        "job_id": pl.String(),
-        "unit_id": pl.String(),
-        "source": pl.String(),
-        "query": pl.String(),
-        "window_start": TIMESTAMP,
-        "window_end": TIMESTAMP,
-        "status": pl.String(),
-        "records": pl.Int64(),
-        "expected_records": pl.Int64(),
-        "availability_pct": pl.Float64(),
-        "seconds": pl.Float64(),
-        "bytes": pl.Int64(),
-        "artifact": pl.String(),
-        "error_type": pl.String(),
-        "error_message": pl.String(),
-        "started_at": TIMESTAMP,
-        "finished_at": TIMESTAMP,
-        "recorded_at": TIMESTAMP,
-    },
-    "transitions": {
-        "transition_id": pl.Int64(),
-        "op_id": pl.String(),
-        "seq": pl.Int64(),
-        "from_state": pl.String(),
-        "to_state": pl.String(),
-        "occurred_at": TIMESTAMP,
-        "recorded_at": TIMESTAMP,
-        "actor": pl.String(),
-        "cause": pl.String(),
-        "inputs_hash": pl.String(),
-        "rule_version": pl.String(),
-        "inversion_id": pl.String(),
-        "run_id": pl.String(),
-        "details": pl.String(),
-    },
-}
 RECORDS = {record_type.table: record_type for record_type in RECORD_TYPES}
-SCHEMAS: dict[str, dict[str, Any]] = {
-    **{table: {**record_type.schema, **SCAN_COLUMNS} for table, record_type in RECORDS.items()},
-    **OTHER_TABLES,
+SCHEMAS: dict[str, Mapping[str, Any]] = {
+    table.name: table.schema
+    for table in (*ScanTables.under(Path("lake")).all(), transitions_table(Path("lake")))
 }
 
 
