@@ -97,8 +97,17 @@ def safe_name(identifier: str) -> str:
 
 
 @contextmanager
-def only_one(lock_file: Path, what: str) -> Iterator[None]:
+def only_one(lock_file: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold an operating-system lock for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    lock_file
+        The file that is locked; who holds it is written beside it.
+    what
+        Names the work in the message.
+    wait_s
+        Seconds to wait for another holder to end before giving up.
 
     Raises
     ------
@@ -109,7 +118,7 @@ def only_one(lock_file: Path, what: str) -> Iterator[None]:
     holder = lock_file.with_suffix(".json")
     lock = FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise AlreadyRunning(_who_holds(holder, what)) from None
     try:

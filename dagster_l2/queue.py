@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dagster_l2.gold import Row, read_gold
+from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import Ledger, Present, State
-from dagster_l2.steps import waiting_reason
 
 
 def live_queue(gold: Path, ledger: Ledger) -> list[Row]:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from dagster_l2.holds import waiting_reason
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.resources import L2
 from dagster_l2.settings import Settings
-from dagster_l2.steps import waiting_reason
 
 RETRY_AFTER = timedelta(minutes=5)
 _UNFINISHED = [

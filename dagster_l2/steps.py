@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_l2.errors import L2Error
-from dagster_l2.files import safe_name
+from dagster_l2.files import AlreadyRunning, safe_name
+from dagster_l2.holds import is_approved, note_waiting
 from dagster_l2.inputs import (
     PackageRefused,
     build_package,
@@ -28,9 +29,6 @@ from dagster_l2.ledger import Conflict, Ledger, Present, ScienceEvent, State
 from dagster_l2.products import ProductsRefused, quicklook, take_home, verify
 from dagster_l2.publishing import Publisher, publish_blocker
 from dagster_l2.store import StoreClient, StoreError
-
-APPROVED = "publish_approved"
-WAITS = "publish_waits"
 
 
 @dataclass
@@ -127,6 +125,8 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
     for event in ledger.pending_events():
         try:
             outcome = ledger.settle(event, check, run_id=run_id, actor=actor, refusals=(ProductsRefused,))
+        except AlreadyRunning:
+            continue  # another run takes these products home and settles the event
         except L2Error as error:
             report.failed.append((event.op_id, str(error)))
             continue
@@ -213,33 +213,3 @@ def _held_back(
 
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC) if text else None
-
-
-def is_approved(ledger: Ledger, present: Present) -> bool:
-    """Whether an operator has approved the publishing of this inversion."""
-    notes = ledger.annotations(present.op_id, APPROVED)
-    return any(note.details.get("inversion_id") == present.inversion_id for note in notes)
-
-
-def approve(ledger: Ledger, present: Present, *, actor: str) -> None:
-    """Record an operator's approval; a second one changes nothing."""
-    if not is_approved(ledger, present):
-        details = {"inversion_id": present.inversion_id}
-        ledger.annotate(present.op_id, kind=APPROVED, actor=actor, details=details)
-
-
-def waiting_reason(ledger: Ledger, present: Present) -> str | None:
-    """Why this Inverted OP was not published when it was last looked at; None when nothing was noted."""
-    notes = [
-        note
-        for note in ledger.annotations(present.op_id, WAITS)
-        if note.details.get("inversion_id") == present.inversion_id
-    ]
-    return str(notes[-1].details["reason"]) if notes else None
-
-
-def note_waiting(ledger: Ledger, present: Present, reason: str, *, actor: str) -> None:
-    """Note what holds an inversion back, unless that is what was noted last."""
-    if waiting_reason(ledger, present) != reason:
-        details = {"inversion_id": present.inversion_id, "reason": reason}
-        ledger.annotate(present.op_id, kind=WAITS, actor=actor, details=details)

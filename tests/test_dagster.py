@@ -12,9 +12,9 @@ import dagster as dg
 import pytest
 
 from dagster_l2.build import build_defs
+from dagster_l2.holds import note_waiting
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.settings import REPOSITORY, load_settings
-from dagster_l2.steps import note_waiting
 
 pytestmark = pytest.mark.xdist_group("dagster")
 

@@ -16,6 +16,7 @@ from dagster_l2.assets.export import export_transitions
 from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
+from dagster_l2.files import only_one
 from dagster_l2.ledger import Verdict
 from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
@@ -191,7 +192,9 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
 )
 def transitions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """The ledger's history as parquet: what the ledger has and bronze has not is written."""
-    with one_sentence(), l2.ledger() as ledger:
+    lock = l2.settings.data / "locks" / "export.lock"
+    # Two exports at once would each write what bronze lacks, and so write it twice.
+    with one_sentence(), only_one(lock, "An export of the ledger", wait_s=600), l2.ledger() as ledger:
         count = export_transitions(ledger, l2.settings.lake)
     context.log.info(f"export: {count} transitions")
     return dg.MaterializeResult(metadata={"exported": count})

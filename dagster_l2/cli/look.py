@@ -11,10 +11,10 @@ import click
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.errors import WrongUse
 from dagster_l2.gold import NoGold, read_gold
+from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.queue import live_queue
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.steps import waiting_reason
 from dagster_l2.wiring import open_ledger, store_name
 
 QUEUE_COLUMNS = (

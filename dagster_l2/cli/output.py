@@ -26,7 +26,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     from rich.table import Table
     from rich.text import Text
 
-    names = list(columns or (rows[0] if rows else ()))
+    if not rows:
+        click.echo("(no rows)", err=True)
+        return
+    names = list(columns or rows[0])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)

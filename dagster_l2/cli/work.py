@@ -11,9 +11,9 @@ import click
 
 from dagster_l2.cli.output import json_option, print_json, shown
 from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.holds import approve, waiting_reason
 from dagster_l2.ledger import NotAllowed, State, Transition
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.steps import approve
 from dagster_l2.wiring import open_ledger
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
@@ -166,8 +166,6 @@ def publish_command(op: str, name: str | None, as_json: bool) -> None:
     with open_ledger(settings) as ledger:
         present = ledger.present(op)
         if present.state is not State.PUBLISHED:
-            from dagster_l2.steps import waiting_reason
-
             reason = waiting_reason(ledger, present) or f"it is {present.state}"
             raise L2Error(f"{shown(op)} was approved but not published: {reason}.")
         step = ledger.history(op)[-1]
