@@ -112,10 +112,12 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 <= port <= 65535:
+        raise StoreServerFailed(f"{port} is no port; choose one from 1 to 65535, or 0 for a free one.")
     try:
         return socket.create_server((host, port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise StoreServerFailed(
             f"The local store cannot listen on {host}:{port} ({reason});"
             " choose another port or stop what holds it."

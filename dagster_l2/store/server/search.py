@@ -145,7 +145,9 @@ class Table:
         known = [pair for pair in keyed if pair[0] is not None]
         if self._unstable:
             random.shuffle(known)
-        known.sort(key=lambda pair: pair[0], reverse=descending)
+        known.sort(key=lambda pair: pair[0])
+        if descending:
+            known.reverse()  # ties too, so that the latest version of a history comes first
         return [row for _, row in known] + [row for key, row in keyed if key is None]
 
 
