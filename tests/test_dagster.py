@@ -121,38 +121,44 @@ def test_the_sensor_leaves_what_is_held_back_alone(defs: dg.Definitions, data: P
 
 
 BURY = """
-import sys, dagster as dg
+import os, sys, dagster as dg
 from dagster_l2.build import build_defs
-from dagster_l2.cli.runner import LAUNCHED_BY, _bury_the_dead, prepare_dagster_home
+from dagster_l2.cli.runner import LAUNCHED_BY, _bury_the_dead, _run_lock, prepare_dagster_home
+from dagster_l2.files import only_one
 from dagster_l2.settings import load_settings
 settings = load_settings()
 prepare_dagster_home(settings)
 job = build_defs(settings=settings).resolve_job_def("scan_store")
 with dg.DagsterInstance.get() as instance:
-    dead = instance.create_run_for_job(job, tags={LAUNCHED_BY: f"l2, process {sys.argv[1]}"})
-    alive = instance.create_run_for_job(job, tags={LAUNCHED_BY: "l2, process 1"})
-    other = instance.create_run_for_job(job)
     storage = instance.event_log_storage
-    storage.initialize_concurrency_limit_to_default("warehouse")
-    assert storage.claim_concurrency_slot("warehouse", dead.run_id, "step").is_claimed
+    if sys.argv[1] == "dies":
+        run = instance.create_run_for_job(job, tags={LAUNCHED_BY: "l2"})
+        storage.initialize_concurrency_limit_to_default("warehouse")
+        assert storage.claim_concurrency_slot("warehouse", run.run_id, "step").is_claimed
+        with only_one(_run_lock(settings, run.run_id), "x"):
+            os.kill(os.getpid(), 9)
+    alive = instance.create_run_for_job(job, tags={LAUNCHED_BY: "l2"})
+    other = instance.create_run_for_job(job)
     assert not storage.claim_concurrency_slot("warehouse", alive.run_id, "step").is_claimed
-    _bury_the_dead(instance)
-    print([instance.get_run_by_id(run.run_id).status.value for run in (dead, alive, other)])
+    with only_one(_run_lock(settings, alive.run_id), "x"):
+        _bury_the_dead(settings, instance)
+    print(sorted(run.status.value for run in instance.get_runs()))
     print(storage.claim_concurrency_slot("warehouse", alive.run_id, "step").is_claimed)
 """
 
 
 def test_the_run_of_a_killed_command_is_ended_and_its_place_freed(data: Path) -> None:
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", BURY, dead.stdout.strip()],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env={**os.environ, "L2_DATA_DIR": str(data)},
-    )
+    def run(part: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", BURY, part],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=REPOSITORY,
+            env={**os.environ, "L2_DATA_DIR": str(data)},
+        )
+
+    assert run("dies").returncode == -9
+    done = run("looks")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-2:] == ["['FAILURE', 'NOT_STARTED', 'NOT_STARTED']", "True"]

@@ -11,15 +11,19 @@ import os
 import re
 import shutil
 import sys
+import uuid
 import warnings
-from contextlib import redirect_stdout
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from dagster_l2.build import build_defs
 from dagster_l2.errors import L2Error
+from dagster_l2.files import AlreadyRunning, only_one
 from dagster_l2.jobs import HANDOVER
 from dagster_l2.settings import REPOSITORY, Settings
 
@@ -64,15 +68,16 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     job = build_defs(settings=settings, loggers={"console": progress_logger}).resolve_job_def(job_name)
+    run_id = str(uuid.uuid4())
     # dbt's own lines go to its log under data/dbt; standard output is for what the command prints.
-    with dg.DagsterInstance.get() as instance, redirect_stdout(io.StringIO()):
-        _bury_the_dead(instance)
-        result = job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            tags={LAUNCHED_BY: f"l2, process {os.getpid()}"},
-            run_config={"loggers": {"console": {}}},
-        )
+    with (
+        dg.DagsterInstance.get() as instance,
+        only_one(_run_lock(settings, run_id), f"Run {run_id}"),
+        redirect_stdout(io.StringIO()),
+    ):
+        _bury_the_dead(settings, instance)
+        result = _execute(job, instance, run_id)
+    _forget(_run_lock(settings, run_id))
     if not result.success:
         raise _failure(result)
     metadata = {
@@ -90,36 +95,71 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
     return RunResult(result.run_id, metadata, failed)
 
 
+def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run_id: str) -> dg.ExecuteInProcessResult:
+    """Run the job in a thread of its own, so that Ctrl-C is this thread's and ends the process at once.
+
+    In the main thread Dagster would hold an interrupt back until the step is over, or lose it. Nothing
+    needs winding up: whatever is killed goes on with the next run.
+    """
+
+    def work() -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            raise_on_error=False,
+            tags={LAUNCHED_BY: "l2"},
+            run_config={"loggers": {"console": {}}},
+        )
+
+    with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+        future = pool.submit(work)
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    return future.result(timeout=0.5)
+        except KeyboardInterrupt:
+            run = instance.get_run_by_id(run_id)
+            if run is not None and not run.is_finished:
+                _end(instance, run, "Interrupted by a person.")
+            sys.stderr.write("Error: Interrupted; what was finished is kept, run the command again.\n")
+            sys.stderr.flush()
+            os._exit(130)
+
+
 def run_handover(settings: Settings) -> RunResult:
     """Take hand-overs, publish and refresh gold."""
     return run_job(settings, HANDOVER)
 
 
-def _bury_the_dead(instance: dg.DagsterInstance) -> None:
+def _run_lock(settings: Settings, run_id: str) -> Path:
+    return settings.data / "locks" / "runs" / f"{run_id}.lock"
+
+
+def _forget(lock: Path) -> None:
+    for path in (lock, lock.with_suffix(".json")):
+        path.unlink(missing_ok=True)
+
+
+def _bury_the_dead(settings: Settings, instance: dg.DagsterInstance) -> None:
     """End the runs of commands that were killed, and free what they held of the pool.
 
     A killed command cannot say that it ended: its run would stay open in the UI for ever, and its place
-    in the pool would hold up every later run.
+    in the pool would hold up every later run. Its lock tells, since the system frees it with the death.
     """
     unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        launched_by = run.tags.get(LAUNCHED_BY)
-        if launched_by is None or _is_alive(int(launched_by.rsplit(" ", 1)[-1])):
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished, tags={LAUNCHED_BY: "l2"})):
+        lock = _run_lock(settings, run.run_id)
+        try:
+            with only_one(lock, f"Run {run.run_id}"):
+                _end(instance, run, "The command that ran this was killed.")
+        except AlreadyRunning:
             continue
-        instance.report_run_failed(run, "The command that ran this was killed.")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        _forget(lock)
 
 
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
+    instance.report_run_failed(run, message)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> StepFailed:
