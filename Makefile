@@ -61,7 +61,7 @@ bench: $(VENV)/.dev $(MANIFEST)
 
 # Names and versions only: where packages come from is each installation's own affair.
 lock: $(VENV)/.dev
-	$(BIN)/uv pip freeze --quiet --python $(BIN)/python --exclude-editable | grep '==' | grep -v -i '^uv==' | sort -f > requirements.lock
+	$(BIN)/uv pip freeze --quiet --python $(BIN)/python --exclude-editable | grep '==' | grep -v -i -E '^(uv|pip)==' | sort -f > requirements.lock
 
 clean:
 	rm -rf $(VENV) dbt_project/target dbt_project/logs build *.egg-info
