@@ -44,7 +44,7 @@ def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterato
         with l2.store() as store, l2.ledger() as ledger:
             attempts = Attempts(
                 ledger.engine,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 query={"store": store_name(settings), "kind": store.kind},
             )
             sweep = Sweep(

@@ -65,7 +65,7 @@ def decisions(
         )
         invertible = {row["op_id"] for row in rows if row["is_invertible"]}
         with l2.ledger() as ledger:
-            result = ledger.decide((_verdict(row) for row in rows), actor=PIPELINE, run_id=context.run_id)
+            result = ledger.decide((_verdict(row) for row in rows), actor=PIPELINE, run_id=context.run.run_id)
             states = Counter(present.state.value for present in ledger.present_all().values())
     moves = {f"{before or 'new'} → {after}": count for (before, after), count in result.moves.items()}
     context.log.info(f"decide: {len(result.moved)} moved, {result.unchanged} unchanged")
@@ -117,7 +117,7 @@ def input_packages(
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
         datasets = rows_of(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
-        report = prepare_inputs(ledger, l2.settings.data, datasets, actor=PIPELINE, run_id=context.run_id)
+        report = prepare_inputs(ledger, l2.settings.data, datasets, actor=PIPELINE, run_id=context.run.run_id)
     context.log.info(f"preprocess: {len(report.done)} input packages written")
     for op_id, reason in report.failed:
         context.log.warning(f"preprocess: {op_id!r}: {reason}")
@@ -138,7 +138,7 @@ def input_packages(
 def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
-        report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run_id)
+        report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run.run_id)
     for op_id, reason in report.refused:
         context.log.warning(f"hand-over of {op_id!r} refused: {reason}")
     context.log.info(f"hand-overs: {len(report.done)} accepted, {len(report.refused)} refused")
@@ -168,7 +168,7 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
             publish_embargoed=settings.publish_embargoed,
             now=datetime.now(UTC),
             actor=PIPELINE,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     for op_id, reason in (*report.refused, *report.failed):
         context.log.warning(f"publish: {op_id!r}: {reason}")

@@ -6,6 +6,7 @@ Each command's module is imported when it is called, so that ``l2 --help`` does 
 from __future__ import annotations
 
 import importlib
+import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ _COMMANDS = {
     "docs": ("docs", "Write the dbt docs with the lineage as one HTML file."),
     "ui": ("serve", "Start the Dagster UI, its daemon and the local store."),
 }
+
+# Dagster's own records are SQLite, too, and it lets these through.
+_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 class _Lazy(click.Group):
@@ -88,8 +92,26 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
+        refusal = _disk_refusal(error)
+        if refusal is not None:
+            return _fail(
+                f"The disk refused: {refusal}. Make room or mend the rights and run again; nothing is lost.",
+                1,
+            )
         text = " ".join(str(error).split())[:300]
         return _fail(f"Unexpected {type(error).__name__}: {text} (l2 --debug … shows where).", 1)
+
+
+def _disk_refusal(error: BaseException | None) -> str | None:
+    """What SQLite said of a disk it could not write to, wherever in the chain of causes that is."""
+    while error is not None:
+        said = getattr(error, "orig", None) or error
+        # Errors that the Python module raises by itself carry no name.
+        name = getattr(said, "sqlite_errorname", "")
+        if isinstance(said, sqlite3.Error) and name.startswith(_DISK_ERRORS):
+            return str(said)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _trace(arguments: list[str]) -> None:

@@ -235,6 +235,8 @@ def sql_command(query: str, as_csv: bool, as_json: bool) -> None:
     if as_csv and as_json:
         raise WrongUse("Choose one of --csv and --json.")
     text = click.get_text_stream("stdin").read() if query == "-" else query
+    if not text.strip(" \t\r\n;"):
+        raise WrongUse("The query is empty; write some SQL, for instance: from op_latest_state.")
     rows = read_gold(load_settings().gold, text)
     if as_json:
         print_json(rows)

@@ -139,7 +139,9 @@ def withdraw_command(op: str, reason: str, name: str | None, as_json: bool) -> N
     who = _who(name)
     with open_ledger(settings) as ledger:
         present = ledger.present(op)
-        if who != present.claimed_by and who not in settings.operator_names:
+        is_allowed = who == present.claimed_by or who in settings.operator_names
+        # In any other state there is nothing to withdraw, whoever asks; the ledger says so.
+        if present.state is State.INVERTED and not is_allowed:
             raise NotAllowed(
                 f"{shown(op)} is {present.claimed_by}'s; only they or an operator may withdraw it."
             )

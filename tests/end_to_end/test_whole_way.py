@@ -1,0 +1,241 @@
+"""From the store to a published inversion, with the commands alone, on both state databases.
+
+One world for both: an OP handed over badly, one badly and then well, one well but under embargo. The one
+that gets published has an id that would leave its folder and break a query, if anything let it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_l2.products import MODEL_FILE, write_products
+from tests.end_to_end.kit import (
+    LONG_AGO,
+    Pipeline,
+    Store,
+    by_op,
+    current,
+    expected_states,
+    expected_steps,
+    generated,
+    inversions,
+    rename_op,
+)
+from tests.end_to_end.readers import analysts
+
+MARTS = (
+    "datasets",
+    "observing_programs",
+    "op_criteria",
+    "op_qualification",
+    "op_latest_state",
+    "op_history",
+    "work_queue",
+    "inversions",
+    "scan_coverage",
+    "proposals",
+    "warehouse_info",
+)
+HOSTILE = "../../eid_1' or '1'='1\"; drop table op_transitions; --\n[bold]<b>R001"
+EMBARGO_END = "2999-12-31T00:00:00"
+COMMIT = "0123456789abcdef"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> tuple[Store, str, str, str]:
+    """A store of 12 OPs; the OP to be refused, the one to be published, the embargoed one."""
+    records = generated(12, seed=3)
+    states = expected_states(records)
+    refused, good, embargoed = [op_id for op_id, state in sorted(states.items()) if state == "Preprocessed"][
+        :3
+    ]
+    rename_op(records, good, HOSTILE)
+    for number, record in enumerate(by_op(records.datasets)[HOSTILE]):
+        record["bucket"] = "data"
+        if record["instrumentName"] == "VISP":
+            record["spectralLines"] = ["Fe I (630.25 nm)", f"Line {number}"]
+    for number, record in enumerate(by_op(records.datasets)[embargoed]):
+        record.update(isEmbargoed=True, embargoEndDate=EMBARGO_END, bucket=("data", "public")[number % 2])
+    return Store(tmp_path, records), refused, HOSTILE, embargoed
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.xdist_group("whole_way_sqlite")),
+        pytest.param("postgres", marks=pytest.mark.xdist_group("whole_way_postgres")),
+    ]
+)
+def database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of the state database."""
+    if request.param == "sqlite":
+        return {}
+    return {"L2_DATABASE_URL": request.getfixturevalue("postgres_url"), "L2_DB_SCHEMA": "whole_way"}
+
+
+def test_from_the_store_to_a_published_inversion(
+    l2: Pipeline, world: tuple[Store, str, str, str], database: dict[str, str], tmp_path: Path
+) -> None:
+    store, refused, good, embargoed = world
+    with store.served() as settings:
+        l2.settings = {**settings, **database, "L2_PUBLISH_BUCKET": "level2"}
+        _first_pass(l2, store)
+        after_first = datetime.now(UTC)
+        with analysts(l2.data / "l2.duckdb", tmp_path):
+            ids = _work_of_the_scientist(l2, refused, good, embargoed, tmp_path)
+            _hand_overs_are_taken(l2, ids, refused, good, embargoed)
+            _the_store_tells(settings, store, ids[good], good)
+            _a_second_pass_does_nothing(l2)
+            _an_operator_approves(l2, settings, ids, refused, embargoed, tmp_path)
+        _analysts_find_everything(l2, good, after_first)
+    assert store.creates == 2
+    # Nothing was written beside the data folder: what is here, the test has put here.
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "home", "products", "inversions.sqlite", "inversions.sqlite-wal", "inversions.sqlite-shm",
+        "inversions.sqlite.lock", "holds.out", "holds.err", "opens.out", "opens.err",
+    }  # fmt: skip
+    assert [path.name for path in l2.home.iterdir()] == ["data"]
+
+
+def _first_pass(l2: Pipeline, store: Store) -> None:
+    done = l2("run", "--json").json
+    expected = expected_states(store.records)
+    assert done["scan"] == {
+        "new": len(store.records.datasets), "changed": 0, "unchanged": 0, "rejected": 0, "missing": 0,
+    }  # fmt: skip
+    assert done["states"] == Counter(expected.values())
+    assert done["published"] == []
+    assert done["failed"] == []
+    assert l2.states() == expected
+    assert l2.steps() == {op_id: expected_steps(state) for op_id, state in expected.items()}
+
+
+def _work_of_the_scientist(
+    l2: Pipeline, refused: str, good: str, embargoed: str, folder: Path
+) -> dict[str, str]:
+    """Claim three OPs and hand them over: one badly, one badly and then well, one well; inversion ids."""
+    ids = {op_id: _claim(l2, op_id) for op_id in (refused, good, embargoed)}
+    assert len(set(ids.values())) == 3
+    assert "ann" in l2.here("claim", good, "--as", "bob", code=1).error
+    assert l2.here("show", good, "--json").json["state"]["claimed_by"] == "ann"
+
+    bad = _products(folder / "products" / "bad", refused, ids[refused], spoil=_truncate)
+    _ready(l2, refused, bad)
+    assert "ann" in l2.here(
+        "ready", good, "--products", str(bad), "--commit", COMMIT, "--as", "bob", code=1
+    ).error  # fmt: skip
+    _ready(l2, good, bad)
+    _ready(l2, good, _products(folder / "products" / "good", good, ids[good]))
+    _ready(l2, embargoed, _products(folder / "products" / "embargoed", embargoed, ids[embargoed]))
+    return ids
+
+
+def _hand_overs_are_taken(l2: Pipeline, ids: dict[str, str], refused: str, good: str, embargoed: str) -> None:
+    done = l2("run", "--json")
+    assert done.json["published"] == [ids[good]]
+    assert done.json["failed"] == []
+    assert {name: done.json["states"][name] for name in ("Working", "Inverted", "Published")} == {
+        "Working": 1, "Inverted": 1, "Published": 1,
+    }  # fmt: skip
+
+    shown = l2.here("show", refused, "--json").json
+    (hand_over,) = shown["hand_overs"]
+    assert shown["state"]["state"] == "Working"
+    assert hand_over["outcome"] == "refused"
+    assert MODEL_FILE in hand_over["reason"]
+
+    shown = l2.here("show", good, "--json").json
+    assert shown["state"]["state"] == "Published"
+    assert [(one["outcome"], bool(one["reason"])) for one in shown["hand_overs"]] == [
+        ("refused", True),
+        ("accepted", False),
+    ]
+    steps = [step["to_state"] for step in l2.here("history", good, "--json").json]
+    assert steps == [*expected_steps("Preprocessed"), "Working", "Inverted", "Published"]
+
+    assert "embargoed until 2999-12-31" in l2.here("show", embargoed).out
+    queue = {row["op_id"]: row for row in l2.here("queue", "--json", "--limit", "50").json}
+    assert queue[embargoed]["reason"] == "embargoed until 2999-12-31"
+    assert queue[refused]["responsible"] == "ann"
+    assert good not in queue
+
+
+def _the_store_tells(settings: dict[str, str], store: Store, inversion_id: str, op_id: str) -> None:
+    (record,) = inversions(settings)
+    inputs = [r for r in current(by_op(store.records.datasets)[op_id]) if r["instrumentName"] == "VISP"]
+    assert record["inversionId"] == inversion_id
+    assert record["bucket"] == "data"
+    assert record["primaryProposalId"] == inputs[0]["primaryProposalId"]
+    assert record["instrumentProgramExecutionId"] == inputs[0]["instrumentProgramExecutionId"]
+    assert sorted(record["datasetIds"]) == sorted(r["datasetId"] for r in inputs)
+    assert set(record["spectralLines"]) == {line for r in inputs for line in r["spectralLines"]}
+
+
+def _a_second_pass_does_nothing(l2: Pipeline) -> None:
+    before, bronze = _history(l2), l2.bronze()
+    done = l2("run", "--json").json
+    assert (done["scan"]["new"], done["scan"]["changed"]) == (0, 0)
+    assert done["published"] == []
+    assert _history(l2) == before
+    assert l2.bronze() == bronze
+
+
+def _history(l2: Pipeline) -> list[dict[str, Any]]:
+    """All transitions as analysts see them, but for the length of the last one, which grows with time."""
+    return l2.sql("select * exclude (duration) from op_history order by op_id, seq")
+
+
+def _an_operator_approves(
+    l2: Pipeline, settings: dict[str, str], ids: dict[str, str], refused: str, embargoed: str, folder: Path
+) -> None:
+    """With approval asked for and the embargo lifted, what is approved goes out and the other one waits."""
+    _ready(l2, refused, _products(folder / "products" / "redone", refused, ids[refused]))
+    approve = {"L2_PUBLISH": "approve", "L2_PUBLISH_EMBARGOED": "true"}
+    assert "operator" in l2.here("publish", embargoed, "--as", "ann", code=1, **approve).error
+    done = l2("publish", embargoed, "--as", "operator", "--json", **approve).json
+    assert (done["state"], done["inversion_id"]) == ("Published", ids[embargoed])
+    waiting = l2.here("show", refused, "--json", **approve).json["state"]
+    assert waiting["state"] == "Inverted"
+    assert "approval" in waiting["waits for"]
+    (record,) = [r for r in inversions(settings) if r["inversionId"] == ids[embargoed]]
+    assert record["bucket"] == "level2"  # its inputs lie in two buckets
+
+
+def _analysts_find_everything(l2: Pipeline, good: str, after_first: datetime) -> None:
+    for mart in MARTS:
+        assert l2.sql(f"select * from {mart} limit 3"), mart
+        assert (l2.data / "lake" / "gold" / f"{mart}.parquet").is_file()
+    assert l2.states()[good] == "Published"
+    moment = after_first.replace(tzinfo=None).isoformat()
+    then = {row["op_id"]: row["state"] for row in l2.sql(f"from op_state_as_of(timestamp '{moment}')")}
+    assert then[good] == "Preprocessed"
+    assert l2.sql(f"from op_state_as_of(timestamp '{LONG_AGO:%Y-%m-%d}')") == []
+
+
+def _claim(l2: Pipeline, op_id: str) -> str:
+    inversion_id: str = l2.here("claim", op_id, "--as", "ann", "--json").json["inversion_id"]
+    return inversion_id
+
+
+def _ready(l2: Pipeline, op_id: str, products: Path) -> None:
+    l2.here("ready", op_id, "--products", str(products), "--commit", COMMIT, "--as", "ann")
+
+
+def _products(
+    folder: Path, op_id: str, inversion_id: str, spoil: Callable[[Path], Any] = lambda folder: None
+) -> Path:
+    write_products(folder, op_id=op_id, inversion_id=inversion_id, lines=["Fe I (630.15 nm)"], seed=1)
+    spoil(folder)
+    return folder
+
+
+def _truncate(folder: Path) -> None:
+    """As a copy that broke off leaves it."""
+    file = folder / MODEL_FILE
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
