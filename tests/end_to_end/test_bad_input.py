@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -286,6 +287,27 @@ def test_a_second_one_does_not_start(l2: Pipeline, served: Store) -> None:
     finally:
         first.kill()
         first.communicate()
+    served.faults.clear()
+    assert l2.here("scan", "--json").json["new"] == len(served.records.datasets)
+
+
+def test_ctrl_c_ends_a_command_and_its_run(l2: Pipeline, served: Store) -> None:
+    served.faults.add("slow", match="datasetInventories(", seconds=600.0)
+    process = subprocess.Popen(
+        [str(COMMAND), "scan"],
+        env=l2.environment({}),
+        cwd=l2.home,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, an interrupt is ignored from birth.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    lock = l2.data / "locks" / "scan.json"
+    wait_until(lambda: lock.exists() and bool(served.faults.as_json()[0]["fired"]), process, "it scans")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("Error: Interrupted")
     served.faults.clear()
     assert l2.here("scan", "--json").json["new"] == len(served.records.datasets)
 
