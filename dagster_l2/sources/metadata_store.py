@@ -39,23 +39,22 @@ class CountMismatch(StoreAnswerInvalid):
 
 @dataclass(frozen=True)
 class Batch:
-    """The records of one window: parsed ones with their hashes, and the ones that could not be parsed."""
+    """The records of one window: parsed ones with their hashes, and the ones that could not be parsed.
+
+    ``records`` were received, usable or not; where two share an id, only one of them is in ``frame``.
+    """
 
     frame: pl.DataFrame
     hashes: pl.Series
     rejected: list[Rejected] = field(default_factory=list)
+    records: int = 0
     expected_records: int = 0
 
-    @property
-    def records(self) -> int:
-        """Records received, usable or not."""
-        return len(self.frame) + len(self.rejected)
 
-
-def parse_batch(record_type: RecordType, raw: list[Any], expected: int | None = None) -> Batch:
+def parse_batch(record_type: RecordType, raw: list[Any]) -> Batch:
     """Parse raw records and hash their content."""
     frame, rejected = parse_records(record_type, raw)
-    return Batch(frame, content_hashes(frame), rejected, len(raw) if expected is None else expected)
+    return Batch(frame, content_hashes(frame), rejected, len(raw), len(raw))
 
 
 class MetadataStore:
@@ -99,7 +98,7 @@ class MetadataStore:
         filters = _around(window)
         for _ in range(3):
             before = self._client.dataset_count(filters)
-            raw = _once_each(self._pages(filters))
+            raw = self._pages(filters)
             if len(raw) == before or len(raw) == self._client.dataset_count(filters):
                 return _inside(window, raw)
         raise CountMismatch(
@@ -142,7 +141,7 @@ class MetadataStore:
             raw = self._client.datasets(filters, page_size=_PUBLIC_PAGE, page_number=page)
             out += raw
             if len(raw) < _PUBLIC_PAGE:
-                return out
+                return _once_each(out)
 
 
 def _around(window: Window) -> dict[str, Any]:
@@ -154,8 +153,8 @@ def _once_each(raw: list[Record]) -> list[Record]:
     """Each record once: unstable ties between pages send some twice (and so others not at all)."""
     seen: dict[object, Record] = {}
     for i, record in enumerate(raw):
-        key = record.get(DATASETS.key) if isinstance(record, dict) else None
-        seen[key if isinstance(key, str) else i] = record
+        key = (record.get(DATASETS.key), record.get("createDate")) if isinstance(record, dict) else None
+        seen[str(key) if key and key[0] else i] = record
     return list(seen.values())
 
 
@@ -163,4 +162,5 @@ def _inside(window: Window, raw: list[Record]) -> Batch:
     frame, rejected = parse_records(DATASETS, raw)
     start, end = (moment.replace(tzinfo=None) for moment in (window.start, window.end))
     kept = frame.filter((pl.col("create_date") >= start) & (pl.col("create_date") < end))
-    return Batch(kept, content_hashes(kept), rejected, len(raw) - (len(frame) - len(kept)))
+    received = len(raw) - (len(frame) - len(kept))
+    return Batch(kept, content_hashes(kept), rejected, received, received)

@@ -100,6 +100,7 @@ class Sweep:
         self._accept_missing = accept_missing
         self._progress = progress
         self._seen: set[str] = set()
+        self._received = 0
         self._rejected: list[tuple[str, Rejected]] = []
         now = datetime.now(UTC)
         self.report = ScanReport(new_job_id("scan"), now.replace(tzinfo=None))
@@ -147,6 +148,7 @@ class Sweep:
                 part=window.part,
             )
             self.report.datasets += changes
+            self._received += batch.records
             self._seen.update(batch.frame[DATASETS.key_column])
             self._note(DATASETS.table, batch.rejected)
             manifest = changes.manifest
@@ -172,12 +174,13 @@ class Sweep:
                 f"{len(failed)} of {report.windows.planned} windows could not be read,"
                 f" first {window}: {reason} The others are kept; run the scan again."
             )
-        if len(self._seen) + len(self._rejected) < report.total:
-            self._note(DATASETS.table, self._store.leftovers())
-        received = len(self._seen) + len(self._rejected)
-        if received < report.total:
+        if self._received < report.total:
+            leftovers = self._store.leftovers()
+            self._note(DATASETS.table, leftovers)
+            self._received += len(leftovers)
+        if self._received < report.total:
             raise ScanFailed(
-                f"The store counts {report.total} datasets and its windows hold {received};"
+                f"The store counts {report.total} datasets and its windows hold {self._received};"
                 " nothing was marked missing, run the scan again."
             )
 

@@ -27,6 +27,7 @@ class World:
         self.options: dict[str, Any] = {}
         self.sweep_options: dict[str, Any] = {}
         self.kind = "graphql"
+        self.client_type = StoreClient
         self.records: list[Any] = []
 
     @contextmanager
@@ -41,7 +42,9 @@ class World:
         )
         with (
             LocalStoreServer(app) as server,
-            StoreClient(server.url, kind=self.kind, attempts=2, first_wait_s=0.01, timeout_s=5) as client,
+            self.client_type(
+                server.url, kind=self.kind, attempts=2, first_wait_s=0.01, timeout_s=5
+            ) as client,
         ):
             yield client
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from dagster_l2.lake import committed_files
 from dagster_l2.sources import ScanFailed, ScanTables
-from dagster_l2.store import StoreError
+from dagster_l2.store import StoreClient, StoreError
 from tests.conftest import DATES
 
 from .conftest import World
@@ -113,6 +114,32 @@ def test_a_tenth_gone_at_once_marks_nothing_and_says_so(world: World, record: Ma
     world.records = [record(i) for i in range(20)]
     world.sweep_options = {"accept_missing": True}
     assert world.scan().missing == 10
+
+
+@pytest.mark.parametrize("kind", ["graphql", "public"])
+def test_two_records_of_one_id_stop_no_other(world: World, kind: str) -> None:
+    # The local store keeps one record an id, so the pages themselves are what repeats here.
+    raw = [
+        {"datasetId": name, "createDate": f"2024-01-0{day}T00:00:00", "primaryProposalId": "pid_1_1"}
+        for name, day in (("A", 1), ("A", 2), ("B", 2), ("C", 3))
+    ]
+
+    class Repeating(StoreClient):
+        def datasets(self, filters: Any = None, **page: Any) -> list[Any]:
+            super().datasets(filters, **page)
+            wanted = raw[::-1] if page.get("sort_column") == "-createDate" else raw
+            if not filters:
+                return wanted[: page.get("page_size") or 99]
+            low, high = filters["createDateMin"], filters["createDateMax"]
+            moments = [datetime.fromisoformat(record["createDate"]).replace(tzinfo=UTC) for record in raw]
+            return [record for record, moment in zip(raw, moments, strict=True) if low <= moment <= high]
+
+        def dataset_count(self, filters: Any = None) -> int:
+            return len(self.datasets(filters))
+
+    world.client_type, world.kind = Repeating, kind
+    assert world.scan().counts()["new"] == 3
+    assert sorted(set(datasets(world)["dataset_id"])) == ["A", "B", "C"]
 
 
 def test_a_failing_window_stops_no_other_and_the_next_scan_does_the_rest(world: World, record: Make) -> None:
