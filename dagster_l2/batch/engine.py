@@ -69,7 +69,7 @@ class WindowRun(Generic[FetchedT]):
     workers
         Windows in flight at once.
     expected_errors
-        Exceptions that fail a window and not the run.
+        Exceptions that fail a window and not the run; ``records`` and ``expected_records`` of one are logged.
     progress
         Told windows done, windows planned, and records so far.
     """
@@ -123,7 +123,13 @@ class WindowRun(Generic[FetchedT]):
             stored = self._store(attempt.window, fetched)
         except self._expected_errors as error:
             summary.failed.append((attempt.window, str(error)))
-            self._attempts.finish(attempt, AttemptStatus.FAILED, error=error)
+            self._attempts.finish(
+                attempt,
+                AttemptStatus.FAILED,
+                records=getattr(error, "records", None),
+                expected_records=getattr(error, "expected_records", None),
+                error=error,
+            )
             return 0
         empty = fetched.records == 0
         if empty:

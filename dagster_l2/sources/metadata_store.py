@@ -34,7 +34,11 @@ _LEFTOVER_PAGE = 1000
 
 
 class CountMismatch(StoreAnswerInvalid):
-    """The store sent another number of records than it counts."""
+    """The store sent another number of records than it counts; both are kept for the log of attempts."""
+
+    def __init__(self, message: str, *, records: int, expected_records: int) -> None:
+        super().__init__(message)
+        self.records, self.expected_records = records, expected_records
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ class MetadataStore:
                 return _inside(window, raw)
         raise CountMismatch(
             f"The store counts {before} records created in {window} and sends {len(raw)};"
-            " the window is read again by the next scan."
+            " the window is read again by the next scan.",
+            records=len(raw),
+            expected_records=before,
         )
 
     def leftovers(self) -> list[Rejected]:

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dagster_l2.batch import read_attempts
 from dagster_l2.lake import committed_files
+from dagster_l2.ledger import Ledger
 from dagster_l2.sources import ScanFailed, ScanTables
 from dagster_l2.store import StoreClient, StoreError
 from tests.conftest import DATES
@@ -161,6 +163,10 @@ def test_a_count_that_does_not_match_fails_the_window(world: World, record: Make
     with pytest.raises(ScanFailed, match=r"counts 7 records created in .* and sends 6"):
         world.scan()
     assert missing(world) == {}
+    with Ledger.open(f"sqlite:///{world.folder / 'l2.sqlite'}") as ledger:
+        last = read_attempts(ledger.engine, but=set()).sort("attempt_id").row(-1, named=True)
+    assert (last["status"], last["records"], last["expected_records"]) == ("FAILED", 6, 7)
+    assert last["availability_pct"] == pytest.approx(600 / 7)
 
 
 def test_an_empty_answer_is_no_outage_only_when_the_store_says_zero(world: World, record: Make) -> None:
