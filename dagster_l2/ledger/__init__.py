@@ -5,6 +5,10 @@ and no store.
 """
 
 from dagster_l2.ledger.base import INPUTS_CHANGED, PACKAGE_KEYS, new_inversion_id
+from dagster_l2.ledger.chain import BadDump, Dumped
+from dagster_l2.ledger.check import Report, check_database
+from dagster_l2.ledger.database import reach_database, upgrade_database
+from dagster_l2.ledger.dump import Loaded
 from dagster_l2.ledger.errors import (
     Conflict,
     IllegalTransition,
@@ -15,45 +19,70 @@ from dagster_l2.ledger.errors import (
     NotAllowed,
     UnknownOp,
 )
+from dagster_l2.ledger.exporting import Growing
 from dagster_l2.ledger.ledger import Ledger
+from dagster_l2.ledger.people import ASSIGNED, NOTE, PRIORITY, PRIORITY_LEVELS
 from dagster_l2.ledger.records import (
     Annotation,
     Decisions,
     FailedVerdict,
     Outcome,
     Present,
+    Retries,
     ScienceEvent,
+    Stay,
     Transition,
     Verdict,
 )
+from dagster_l2.ledger.recovery import ErrorClass, tries
+from dagster_l2.ledger.replay import Finding, Replay, Step
 from dagster_l2.ledger.states import CAN_FAIL, EDGES, HAS_INVERSION, Edge, State, mermaid, successors
 
 __all__ = [
+    "ASSIGNED",
     "CAN_FAIL",
     "EDGES",
     "HAS_INVERSION",
     "INPUTS_CHANGED",
+    "NOTE",
     "PACKAGE_KEYS",
+    "PRIORITY",
+    "PRIORITY_LEVELS",
     "Annotation",
+    "BadDump",
     "Conflict",
     "Decisions",
+    "Dumped",
     "Edge",
+    "ErrorClass",
     "FailedVerdict",
+    "Finding",
+    "Growing",
     "IllegalTransition",
     "InputsChanged",
     "InvalidRecord",
     "Ledger",
     "LedgerError",
     "LedgerUnavailable",
+    "Loaded",
     "NotAllowed",
     "Outcome",
     "Present",
+    "Replay",
+    "Report",
+    "Retries",
     "ScienceEvent",
     "State",
+    "Stay",
+    "Step",
     "Transition",
     "UnknownOp",
     "Verdict",
+    "check_database",
     "mermaid",
     "new_inversion_id",
+    "reach_database",
     "successors",
+    "tries",
+    "upgrade_database",
 ]

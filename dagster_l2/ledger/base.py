@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from dagster_l2.ledger.columns import as_details, text, utc
-from dagster_l2.ledger.database import Database, Refused
+from dagster_l2.ledger.asof import AsOf, latest_of_one
+from dagster_l2.ledger.columns import Serialised, as_details, text, utc
+from dagster_l2.ledger.database import REDO, Database, Refused
 from dagster_l2.ledger.errors import Conflict, IllegalTransition, InvalidRecord, UnknownOp
 from dagster_l2.ledger.records import Present, Transition
 from dagster_l2.ledger.states import HAS_INVERSION, NEW_INVERSION, State, is_edge, successors
-from dagster_l2.ledger.tables import op_annotations, op_transitions
+from dagster_l2.ledger.tables import op_transitions
 
 T = TypeVar("T")
 
@@ -67,7 +68,11 @@ def package_of(present: Present) -> dict[str, Any]:
 
 def as_transition(row: sa.Row[Any]) -> Transition:
     """A transition from a row of its table."""
-    values = dict(row._mapping)
+    return transition_of(dict(row._mapping))
+
+
+def transition_of(values: dict[str, Any]) -> Transition:
+    """A transition from the values of its row; ``values`` is the caller's to give away."""
     if values["from_state"] is not None:
         values["from_state"] = State(values["from_state"])
     values["to_state"] = State(values["to_state"])
@@ -100,38 +105,14 @@ def as_present(latest: Transition, flag: Mapping[str, Any] | None) -> Present:
     )
 
 
-def latest_flag(connection: sa.Connection, op_id: str) -> dict[str, Any] | None:
-    """The details of the latest flag of changed inputs."""
-    query = (
-        sa.select(op_annotations.c.details)
-        .where(op_annotations.c.kind == INPUTS_CHANGED, op_annotations.c.op_id == op_id)
-        .order_by(op_annotations.c.annotation_id.desc())
-        .limit(1)
-    )
-    return connection.execute(query).scalar()
-
-
-def latest_flags(connection: sa.Connection) -> dict[str, dict[str, Any]]:
-    """The details of the latest flag of changed inputs of each OP that has one."""
-    newest = (
-        sa.select(sa.func.max(op_annotations.c.annotation_id))
-        .where(op_annotations.c.kind == INPUTS_CHANGED)
-        .group_by(op_annotations.c.op_id)
-    )
-    query = sa.select(op_annotations).where(op_annotations.c.annotation_id.in_(newest))
-    return {row.op_id: row.details for row in connection.execute(query)}
-
-
 def present_or_none(connection: sa.Connection, op_id: str) -> Present | None:
     """The present state of an OP, None when the ledger doesn't know it."""
-    query = (
-        sa.select(op_transitions)
-        .where(op_transitions.c.op_id == op_id)
-        .order_by(op_transitions.c.seq.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else as_present(as_transition(row), latest_flag(connection, op_id))
+    row = connection.execute(latest_of_one(op_id, INPUTS_CHANGED, AsOf(None, None))).first()
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    last_flag = values.pop("flag")
+    return as_present(transition_of(values), last_flag)
 
 
 def last_in(connection: sa.Connection, op_id: str, state: State) -> Transition | None:
@@ -187,38 +168,81 @@ def insert(
     IllegalTransition
         When there is no such edge, or a retry doesn't return to the state before the Error.
     InvalidRecord
-        When a text is empty or can't be stored, or a time is naive or before the last transition.
+        When a text is empty or can't be stored, or a time is naive, before the last transition or to come.
     """
+    values = next_row(
+        present,
+        op_id,
+        to_state,
+        actor=actor,
+        cause=cause,
+        occurred_at=occurred_at,
+        inputs_hash=inputs_hash,
+        rule_version=rule_version,
+        inversion_id=inversion_id,
+        run_id=run_id,
+        details=as_details(details or {}),
+    )
+    result = connection.execute(sa.insert(op_transitions).values(values))
+    (transition_id,) = result.inserted_primary_key or (0,)
+    return Transition(transition_id=transition_id, **values)
+
+
+def next_row(
+    present: Present | None,
+    op_id: str,
+    to_state: State,
+    *,
+    actor: str,
+    cause: str,
+    details: dict[str, Any] | Serialised,
+    occurred_at: datetime | None = None,
+    inputs_hash: str | None = None,
+    rule_version: str | None = None,
+    inversion_id: str | None = None,
+    run_id: str | None = None,
+) -> dict[str, Any]:
+    """The row that follows ``present``, judged but not written, with checked ``details``; see `insert`."""
     from_state = None if present is None else present.state
     _check_edge(present, op_id, to_state)
     if present is not None and (to_state not in _FROM_VERDICT or from_state is State.ERROR):
         inputs_hash = present.inputs_hash if inputs_hash is None else inputs_hash
         rule_version = present.rule_version if rule_version is None else rule_version
     now = datetime.now(UTC)
-    earliest = now if present is None else present.since
     # A clock that is behind the one that wrote last must not stop an OP: time stands still instead.
-    values: dict[str, Any] = {
+    recorded_at = now if present is None else max(now, present.recorded_at, present.since)
+    return {
         "op_id": text(op_id, "OP id"),
         "seq": 1 if present is None else present.seq + 1,
         "from_state": from_state,
         "to_state": to_state,
-        "occurred_at": max(now, earliest) if occurred_at is None else utc(occurred_at),
-        "recorded_at": now if present is None else max(now, present.recorded_at),
+        "occurred_at": _occurred_at(present, occurred_at, now, recorded_at),
+        "recorded_at": recorded_at,
         "actor": text(actor, "actor"),
         "cause": text(cause, "cause", longest=None),
         "inputs_hash": _text_or_none(inputs_hash, "inputs hash"),
         "rule_version": _text_or_none(rule_version, "rule version"),
         "inversion_id": _text_or_none(inversion_id or _inversion_id(present, to_state), "inversion id"),
         "run_id": _text_or_none(run_id, "run id"),
-        "details": as_details(details or {}),
+        "details": details,
     }
-    if present is not None and values["occurred_at"] < present.since:
+
+
+def _occurred_at(
+    present: Present | None, given: datetime | None, now: datetime, recorded_at: datetime
+) -> datetime:
+    if given is None:
+        return now if present is None else max(now, present.since)
+    moment = utc(given)
+    if present is not None and moment < present.since:
         raise InvalidRecord(
             f"{described(present)}; a transition can't have occurred before that, correct its time."
         )
-    result = connection.execute(sa.insert(op_transitions).values(values))
-    (transition_id,) = result.inserted_primary_key or (0,)
-    return Transition(transition_id=transition_id, **values)
+    if moment > recorded_at:
+        raise InvalidRecord(
+            f"The time {moment.isoformat(' ')} is still to come; give the one at which it occurred."
+        )
+    return moment
 
 
 def _inversion_id(present: Present | None, to_state: State) -> str | None:
@@ -255,16 +279,26 @@ class Base:
     def _write(self, op_id: str, work: Callable[[sa.Connection, Present | None], T]) -> T:
         """Run ``work`` on the present state of one OP in one transaction.
 
-        When a guard refuses because another writer came between (only one that works past this class
-        can), the winner is named. An inversion id that was drawn before is drawn again.
+        Raises
+        ------
+        Conflict
+            When the step is not possible because another writer moved the OP after this call began: while
+            it waited for its turn, or past this class, so that a guard refused. It names the winner.
+
+        An inversion id that was drawn before is drawn again; see docs/decisions/0008.
         """
         text(op_id, "OP id")
+        began = self._last_seq(op_id)
         for attempt in range(_TRIES):
             before: Present | None = None
             try:
                 with self._database.writing(op_id) as connection:
                     before = present_or_none(connection, op_id)
                     return work(connection, before)
+            except IllegalTransition as error:
+                if before is not None and before.seq != began:
+                    raise conflict(before, "another writer was first; look at it and try again.") from error
+                raise
             except Refused as refusal:
                 self._judge(refusal, op_id, before, is_last=attempt == _TRIES - 1)
         raise AssertionError("unreachable")
@@ -274,5 +308,10 @@ class Base:
             after = present_or_none(connection, op_id)
         if after is not None and (before is None or after.seq != before.seq):
             raise conflict(after, "another writer was first; look at it and try again.") from refusal
-        if refusal.code not in ("exists", "unique") or is_last:
+        if refusal.code not in REDO or is_last:
             raise InvalidRecord(str(refusal)) from refusal
+
+    def _last_seq(self, op_id: str) -> int | None:
+        query = sa.select(sa.func.max(op_transitions.c.seq)).where(op_transitions.c.op_id == op_id)
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,21 +54,38 @@ def readable(value: str) -> str:
     return " ".join(kept.split())
 
 
-def as_details(value: Mapping[str, Any]) -> dict[str, Any]:
-    """``value`` as it will be read back; raises `InvalidRecord` when it is not JSON in valid Unicode.
+@dataclass(frozen=True, slots=True)
+class Serialised:
+    """Details that are checked and written as JSON already, for rows that share them."""
+
+    json: str
+
+
+def serialised(value: Mapping[str, Any]) -> Serialised:
+    """``value`` as it is stored; raises `InvalidRecord` when it is not JSON in valid Unicode.
 
     Half a surrogate pair would be stored here, and stop every export to parquet afterwards.
     """
     try:
-        details: dict[str, Any] = json.loads(to_json(dict(value)))
-        json.dumps(details, ensure_ascii=False).encode("utf-8")
+        written = to_json(dict(value))
+        if "\\ud" in written:  # how ASCII writes a surrogate, whole pairs too
+            json.dumps(json.loads(written), ensure_ascii=False).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise InvalidRecord(
             f"The details can't be stored as JSON ({str(error)!a}); give plain values."
         ) from None
+    return Serialised(written)
+
+
+def as_details(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value`` as it will be read back; raises `InvalidRecord` as `serialised` does."""
+    details: dict[str, Any] = json.loads(serialised(value).json)
     return details
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 def to_json(value: Any) -> str:
     """The one way details are written: sorted keys, ASCII, so that equal details are equal texts."""
-    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return value.json if isinstance(value, Serialised) else _ENCODER.encode(value)

@@ -1,7 +1,7 @@
 """The database's own rules, as triggers for SQLite and PostgreSQL, derived from the edges.
 
 A refusal's text starts with ``l2-<code>:`` on both, so that ``database`` can tell them apart by `CODES`.
-No tables: those are in ``tables`` and made by the migrations, which call `install` last.
+What is here is what the newest revision installs; those of older revisions are in ``migrations``.
 """
 
 # ruff: noqa: S608 - DDL takes no parameters; every name in it is written in this package
@@ -22,22 +22,34 @@ APPEND_ONLY: dict[str, str] = {
 }
 """Tables whose rows never change, with their key (SQLite's REPLACE deletes by it without a trigger)."""
 
+NUMBERED = ("op_transitions", "op_annotations", "batch_attempts")
+"""Those whose key is a number that the database gives, ascending."""
+
 CODES: dict[str, str] = {
     "append-only": "rows are only ever added to this table",
     "exists": "a row with this key is already there and stays as it is",
+    "number": "the number of the row is not above those given before, or out of range",
+    "form": "a text is empty or binary, a time is not a UTC one in range, or the details are no JSON object",
     "stale": "from_state is not the present state of the OP",
     "gap": "seq does not follow the last one of the OP",
     "edge": "there is no such step between states",
     "time": "occurred_at is before the last transition of the OP",
+    "recorded": "recorded_at is before the last one of the OP, or before occurred_at",
     "inversion": "the inversion id is missing, not the one of the OP, or out of place",
     "edges": "the table of edges changes only by a migration",
 }
 
-_UTC_TEXT = "____-__-__T__:__:__.______+00:00"
+_TEXTS = ("op_id", "actor", "cause")
+_TEXTS_OR_NULL = ("inputs_hash", "rule_version", "inversion_id", "run_id")
+_LARGEST_NUMBER = 2**53 - 1  # every reader of JSON holds it, and there is always a next one
+_FIRST_DAY = "1900-01-01"  # Python's times end at the years 1 and 9999, at midnight in some zone
+_LAST_DAY = "9999-01-01"
 
 
 def install(connection: sa.Connection, schema: str | None) -> None:
-    """Fill the table of edges from `EDGES` and put every guard in place.
+    """Fill the empty table of edges from `EDGES` and put every guard in place.
+
+    Not the index of new inversion ids: revision 0001 made it, and it has not changed.
 
     Parameters
     ----------
@@ -47,37 +59,59 @@ def install(connection: sa.Connection, schema: str | None) -> None:
     edges = sa.table("op_edges", sa.column("from_state"), sa.column("to_state"), schema=schema)
     rows = [{"from_state": edge.from_state or "", "to_state": edge.to_state} for edge in EDGES]
     connection.execute(sa.insert(edges), rows)
-    statements = _sqlite() if connection.dialect.name == "sqlite" else _postgresql(schema or "public")
-    for statement in statements:
+    for statement in statements(connection.dialect.name, schema)[1:]:
         connection.exec_driver_sql(statement)
 
 
 def names(dialect: str) -> set[str]:
     """The triggers that must be there, for a check of a database."""
-    events = ("insert", "update", "delete") if dialect == "sqlite" else ("change",)
-    refusals = {f"{table}_no_{event}" for table in (*APPEND_ONLY, "op_edges") for event in events}
-    return refusals | {"op_transitions_guard"}
+    return set(_sqlite()) if dialect == "sqlite" else set(_postgresql(""))
+
+
+def statements(dialect: str, schema: str | None) -> list[str]:
+    """What makes each guard, first the index of new inversion ids."""
+    prefix = f'"{schema}".' if schema else ""
+    index = (
+        f"CREATE UNIQUE INDEX {NEW_INVERSION_INDEX} ON {prefix}op_transitions (inversion_id)"
+        f" WHERE {_new_inversion('')}"
+    )
+    if dialect == "sqlite":
+        return [index, *_sqlite().values()]
+    made = [
+        f"CREATE FUNCTION {prefix}{name}() RETURNS trigger LANGUAGE plpgsql AS $guard${body}$guard$"
+        for name, body in _functions(prefix).items()
+    ]
+    for name, (table, trigger) in _postgresql(prefix).items():
+        # ALWAYS: also while a replication role is set, which switches ordinary triggers off.
+        made += [trigger, f"ALTER TABLE {prefix}{table} ENABLE ALWAYS TRIGGER {name}"]
+    return [index, *made]
 
 
 def _text(code: str) -> str:
     return f"l2-{code}: {CODES[code]}"
 
 
-def _list(states: tuple[State | None, ...]) -> str:
-    return ", ".join(f"'{state}'" for state in states)
+def _raise(code: str) -> str:
+    return f"RAISE EXCEPTION USING ERRCODE = '23000', MESSAGE = '{_text(code)}'"
+
+
+def _is_any(column: str, states: tuple[State | None, ...]) -> str:
+    """SQL: ``column`` is one of ``states``; SQLite would build a table for each longer IN."""
+    return "(" + " OR ".join(f"{column} = '{state}'" for state in states) + ")"
 
 
 def _new_inversion(row: str) -> str:
     """SQL: the row enters Working with a new inversion id."""
-    return f"{row}to_state = '{State.WORKING}' AND {row}from_state IN ({_list(NEW_INVERSION)})"
+    states = ", ".join(f"'{state}'" for state in NEW_INVERSION)
+    return f"{row}to_state = '{State.WORKING}' AND {row}from_state IN ({states})"
 
 
-def _rules(differs: str, prefix: str) -> list[tuple[str, str]]:
+def _rules(differs: str, prefix: str, gap: str) -> list[tuple[str, str]]:
     """The rules of a transition as (condition that refuses it, code), over ``NEW`` and ``latest``."""
-    keeps = _list((*HAS_INVERSION, State.ERROR))
+    keeps = _is_any("NEW.to_state", (*HAS_INVERSION, State.ERROR))
     return [
+        (gap, "gap"),
         (f"NEW.from_state {differs} latest.to_state", "stale"),
-        (f"NEW.seq {differs} COALESCE(latest.seq, 0) + 1", "gap"),
         (
             f"NOT EXISTS (SELECT 1 FROM {prefix}op_edges WHERE from_state = COALESCE(NEW.from_state, '')"
             " AND to_state = NEW.to_state)"
@@ -85,97 +119,139 @@ def _rules(differs: str, prefix: str) -> list[tuple[str, str]]:
             "edge",
         ),
         ("NEW.occurred_at < latest.occurred_at", "time"),
+        ("NEW.recorded_at < latest.recorded_at OR NEW.recorded_at < NEW.occurred_at", "recorded"),
         (
             f"CASE WHEN {_new_inversion('NEW.')} THEN COALESCE(NEW.inversion_id, '') = ''"
-            f" WHEN NEW.to_state IN ({keeps}) THEN NEW.inversion_id {differs} latest.inversion_id"
+            f" WHEN {keeps} THEN NEW.inversion_id {differs} latest.inversion_id"
             " ELSE NEW.inversion_id IS NOT NULL END",
             "inversion",
         ),
     ]
 
 
-def _new_inversion_index(schema: str) -> str:
+def _postgresql_rules(prefix: str) -> list[tuple[str, str]]:
+    gap = "NEW.seq IS DISTINCT FROM COALESCE(latest.seq, 0) + 1"
+    empty = " OR ".join(f"NEW.{column} = ''" for column in _TEXTS)
+    form = (
+        f"{empty} OR NEW.occurred_at < TIMESTAMPTZ '{_FIRST_DAY} 00:00:00+00'"
+        f" OR NEW.recorded_at >= TIMESTAMPTZ '{_LAST_DAY} 00:00:00+00'"
+        " OR json_typeof(NEW.details) <> 'object'"
+    )
+    number = f"NEW.transition_id NOT BETWEEN 1 AND {_LARGEST_NUMBER}"
+    return [(number, "number"), (form, "form"), *_rules("IS DISTINCT FROM", prefix, gap)]
+
+
+def _functions(prefix: str) -> dict[str, str]:
+    """The bodies of the functions that PostgreSQL's triggers call."""
+    rules = "".join(
+        f" IF ({condition}) THEN {_raise(code)}; END IF;" for condition, code in _postgresql_rules(prefix)
+    )
+    return {
+        "refuse_change": f" BEGIN {_raise('append-only')}; END ",
+        "refuse_edge": f" BEGIN {_raise('edges')}; END ",
+        "guard_transition": (
+            " DECLARE latest record; BEGIN"
+            " SELECT seq, from_state, to_state, occurred_at, recorded_at, inversion_id INTO latest"
+            f" FROM {prefix}op_transitions WHERE op_id = NEW.op_id ORDER BY seq DESC LIMIT 1;"
+            f"{rules} RETURN NEW; END "
+        ),
+    }
+
+
+def _postgresql(prefix: str) -> dict[str, tuple[str, str]]:
+    """The table of each trigger and the statement that makes it, by its name."""
+    found: dict[str, tuple[str, str]] = {}
+
+    def trigger(name: str, table: str, events: str, level: str, function: str) -> None:
+        found[name] = (
+            table,
+            f"CREATE TRIGGER {name} BEFORE {events} ON {prefix}{table}"
+            f" FOR EACH {level} EXECUTE FUNCTION {prefix}{function}()",
+        )
+
+    changes = "DELETE OR UPDATE OR TRUNCATE"
+    for table in APPEND_ONLY:
+        trigger(f"{table}_no_change", table, changes, "STATEMENT", "refuse_change")
+    trigger("op_edges_no_change", "op_edges", f"INSERT OR {changes}", "STATEMENT", "refuse_edge")
+    trigger("op_transitions_guard", "op_transitions", "INSERT", "ROW", "guard_transition")
+    return found
+
+
+def _sqlite_form() -> str:
+    """SQL: a value has a type or a form that would sort wrongly or could not be read back.
+
+    SQLite keeps any type in any column, and the rows can't be mended afterwards.
+    """
+
+    def is_no_time(column: str) -> str:
+        # A modifier makes strftime turn the 30th of February into the 2nd of March. It rounds the fraction
+        # of a second, so that is looked at as text.
+        second = f"substr({column}, 1, 19)"
+        return (
+            f"strftime('%Y-%m-%dT%H:%M:%S', {second}, '+0 days') IS NOT {second}"
+            f" OR substr({column}, 20) NOT GLOB '.[0-9][0-9][0-9][0-9][0-9][0-9]+00:00'"
+        )
+
+    empty = " OR ".join(f"NEW.{column} = ''" for column in _TEXTS)
+    binary = " OR ".join(f"typeof(NEW.{column}) = 'blob'" for column in (*_TEXTS, *_TEXTS_OR_NULL, "details"))
     return (
-        f"CREATE UNIQUE INDEX {NEW_INVERSION_INDEX} ON {schema}op_transitions (inversion_id)"
-        f" WHERE {_new_inversion('')}"
+        f"{empty} OR {binary} OR {is_no_time('NEW.recorded_at')}"
+        f" OR NEW.occurred_at IS NOT NEW.recorded_at AND ({is_no_time('NEW.occurred_at')})"
+        f" OR NEW.occurred_at < '{_FIRST_DAY}' OR NEW.recorded_at >= '{_LAST_DAY}'"
+        " OR CASE WHEN json_valid(NEW.details) THEN json_type(NEW.details) <> 'object' ELSE 1 END"
     )
 
 
-def _sqlite() -> list[str]:
-    statements = [_new_inversion_index("")]
+def _sqlite_rules() -> list[tuple[str, str]]:
+    # Reached through the unique index, without sorting: this runs for every append.
+    gap = (
+        "latest.seq IS NULL AND NEW.seq IS NOT 1"
+        " OR EXISTS (SELECT 1 FROM op_transitions WHERE op_id = NEW.op_id AND seq = NEW.seq)"
+    )
+    taken = (
+        f"{_new_inversion('NEW.')} AND EXISTS (SELECT 1 FROM op_transitions"
+        f" WHERE inversion_id = NEW.inversion_id AND {_new_inversion('')})"
+    )
+    number = _is_given_below("op_transitions")
+    return [(number, "number"), (_sqlite_form(), "form"), *_rules("IS NOT", "", gap), (taken, "exists")]
+
+
+def _is_given_below(table: str) -> str:
+    """SQL, before an insert: a number was given that is not above all others (-1 stands for none given)."""
+    key = APPEND_ONLY[table]
+    return f"NEW.{key} <> -1 AND NEW.{key} <= (SELECT MAX({key}) FROM {table})"
+
+
+def _sqlite() -> dict[str, str]:
+    """The statement that makes each trigger, by its name."""
+    found: dict[str, str] = {}
+
+    def refuse(name: str, table: str, when: str, code: str, condition: str = "") -> None:
+        where = f" WHEN {condition}" if condition else ""
+        found[name] = (
+            f"CREATE TRIGGER {name} {when} ON {table}{where} BEGIN SELECT RAISE(ABORT, '{_text(code)}'); END"
+        )
+
     for table in (*APPEND_ONLY, "op_edges"):
         code = "edges" if table == "op_edges" else "append-only"
-        statements += [
-            f"CREATE TRIGGER {table}_no_{event} BEFORE {event.upper()} ON {table}"
-            f" BEGIN SELECT RAISE(ABORT, '{_text(code)}'); END"
-            for event in ("update", "delete")
-        ]
-    statements.append(
-        "CREATE TRIGGER op_edges_no_insert BEFORE INSERT ON op_edges"
-        f" BEGIN SELECT RAISE(ABORT, '{_text('edges')}'); END"
-    )
-    statements += [
-        f"CREATE TRIGGER {table}_no_insert BEFORE INSERT ON {table}"
-        f" WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
-        f" BEGIN SELECT RAISE(ABORT, '{_text('exists')}'); END"
-        for table, key in APPEND_ONLY.items()
-    ]
+        for event in ("update", "delete"):
+            refuse(f"{table}_no_{event}", table, f"BEFORE {event.upper()}", code)
+    refuse("op_edges_no_insert", "op_edges", "BEFORE INSERT", "edges")
+    for table, key in APPEND_ONLY.items():
+        if table not in NUMBERED:
+            exists = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
+            refuse(f"{table}_no_replace", table, "BEFORE INSERT", "exists", exists)
+            continue
+        if table != "op_transitions":  # whose guard looks at this too: each trigger costs
+            refuse(f"{table}_no_replace", table, "BEFORE INSERT", "number", _is_given_below(table))
+        out_of_range = f"NEW.{key} NOT BETWEEN 1 AND {_LARGEST_NUMBER}"
+        refuse(f"{table}_number", table, "AFTER INSERT", "number", out_of_range)
     rules = "".join(
-        f" WHEN {condition} THEN RAISE(ABORT, '{_text(code)}')" for condition, code in _rules("IS NOT", "")
+        f" WHEN {condition} THEN RAISE(ABORT, '{_text(code)}')" for condition, code in _sqlite_rules()
     )
-    # One lookup of the OP's latest row serves all rules: this trigger runs for every append.
-    statements.append(
-        "CREATE TRIGGER op_transitions_guard BEFORE INSERT ON op_transitions BEGIN"
-        f" SELECT CASE{rules}"
-        f" WHEN NEW.occurred_at NOT LIKE '{_UTC_TEXT}' OR NEW.recorded_at NOT LIKE '{_UTC_TEXT}'"
-        f" THEN RAISE(ABORT, '{_text('time')}')"
-        f" WHEN {_new_inversion('NEW.')} AND EXISTS (SELECT 1 FROM op_transitions"
-        f" WHERE inversion_id = NEW.inversion_id AND {_new_inversion('')})"
-        f" THEN RAISE(ABORT, '{_text('exists')}') END"
-        " FROM (SELECT 1) LEFT JOIN (SELECT seq, from_state, to_state, occurred_at, inversion_id"
-        " FROM op_transitions WHERE op_id = NEW.op_id ORDER BY seq DESC LIMIT 1) AS latest;"
-        " END"
+    found["op_transitions_guard"] = (
+        f"CREATE TRIGGER op_transitions_guard BEFORE INSERT ON op_transitions BEGIN SELECT CASE{rules} END"
+        " FROM (SELECT 1) LEFT JOIN op_transitions AS latest"
+        " ON latest.op_id = NEW.op_id AND latest.seq = NEW.seq - 1; END"
     )
-    return statements
-
-
-def _postgresql(schema: str) -> list[str]:
-    prefix = f'"{schema}".'
-
-    def refuse(code: str) -> str:
-        return f"RAISE EXCEPTION USING ERRCODE = '23000', MESSAGE = '{_text(code)}'"
-
-    def trigger(name: str, table: str, events: str, call: str) -> list[str]:
-        # ALWAYS: also while a replication role is set, which switches ordinary triggers off.
-        return [
-            f"CREATE TRIGGER {name} BEFORE {events} ON {prefix}{table} FOR EACH {call}",
-            f"ALTER TABLE {prefix}{table} ENABLE ALWAYS TRIGGER {name}",
-        ]
-
-    statements = [
-        _new_inversion_index(prefix),
-        f"CREATE FUNCTION {prefix}refuse_change() RETURNS trigger LANGUAGE plpgsql AS $guard$"
-        f" BEGIN {refuse('append-only')}; END $guard$",
-        f"CREATE FUNCTION {prefix}refuse_edge() RETURNS trigger LANGUAGE plpgsql AS $guard$"
-        f" BEGIN {refuse('edges')}; END $guard$",
-    ]
-    changes = "UPDATE OR DELETE OR TRUNCATE"
-    for table in APPEND_ONLY:
-        call = f"STATEMENT EXECUTE FUNCTION {prefix}refuse_change()"
-        statements += trigger(f"{table}_no_change", table, changes, call)
-    call = f"STATEMENT EXECUTE FUNCTION {prefix}refuse_edge()"
-    statements += trigger("op_edges_no_change", "op_edges", f"INSERT OR {changes}", call)
-    rules = "".join(
-        f" IF ({condition}) THEN {refuse(code)}; END IF;"
-        for condition, code in _rules("IS DISTINCT FROM", prefix)
-    )
-    statements.append(
-        f"CREATE FUNCTION {prefix}guard_transition() RETURNS trigger LANGUAGE plpgsql AS $guard$"
-        " DECLARE latest record; BEGIN"
-        " SELECT seq, from_state, to_state, occurred_at, inversion_id INTO latest"
-        f" FROM {prefix}op_transitions WHERE op_id = NEW.op_id ORDER BY seq DESC LIMIT 1;"
-        f"{rules}"
-        " RETURN NEW; END $guard$"
-    )
-    call = f"ROW EXECUTE FUNCTION {prefix}guard_transition()"
-    return statements + trigger("op_transitions_guard", "op_transitions", "INSERT", call)
+    return found

@@ -1,106 +1,102 @@
-"""What the ledger answers: present states, histories, annotations, and the export of transitions.
+"""What the ledger answers: states now and as of any moment, histories with durations, annotations.
 
-Nothing here writes. Ranking and overdue are the warehouse's.
+Nothing here writes; the queries as of a moment are in ``asof``. Ranking and overdue are the warehouse's.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from dagster_l2.ledger.base import (
-    Base,
-    as_present,
-    as_transition,
-    known,
-    latest_flags,
-    present_or_none,
-)
-from dagster_l2.ledger.records import Annotation, Present, Transition
+from dagster_l2.ledger.asof import AsOf, latest_annotations, latest_of_all, latest_of_one
+from dagster_l2.ledger.base import INPUTS_CHANGED, Base, as_present, as_transition, known, shown
+from dagster_l2.ledger.errors import UnknownOp
+from dagster_l2.ledger.records import Annotation, Present, Stay, Transition
+from dagster_l2.ledger.states import State
 from dagster_l2.ledger.tables import op_annotations, op_transitions
-
-_IDS_PER_QUERY = 5_000  # SQLite takes 32 766 parameters at most
 
 
 class Reading(Base):
     """The questions a ledger answers."""
 
-    def present(self, op_id: str) -> Present:
-        """Where an OP stands; raises `UnknownOp` for one without history."""
-        with self._database.reading() as connection:
-            return known(present_or_none(connection, op_id), op_id)
+    def present(self, op_id: str, *, at: datetime | None = None, known_at: datetime | None = None) -> Present:
+        """Where an OP stands, or stood.
 
-    def present_all(self) -> dict[str, Present]:
-        """Where each OP stands, in the order of ids."""
-        latest = (
-            sa.select(op_transitions.c.op_id, sa.func.max(op_transitions.c.seq).label("seq"))
-            .group_by(op_transitions.c.op_id)
-            .subquery()
-        )
-        is_latest = (op_transitions.c.op_id == latest.c.op_id) & (op_transitions.c.seq == latest.c.seq)
-        query = sa.select(op_transitions).join(latest, is_latest)
+        Parameters
+        ----------
+        at : datetime, optional
+            What was true then, by when it occurred; with a time zone.
+        known_at : datetime, optional
+            What was known then, by when it was recorded; with a time zone.
+
+        Raises
+        ------
+        UnknownOp
+            When it has no history, or had none then.
+        InvalidRecord
+            When a time says no zone.
+        """
+        as_of = AsOf.of(at, known_at)
         with self._database.reading() as connection:
-            flags = latest_flags(connection)
-            rows = [as_transition(row) for row in connection.execute(query)]
+            row = connection.execute(latest_of_one(op_id, INPUTS_CHANGED, as_of)).first()
+            if row is None and as_of != AsOf(None, None):
+                first = connection.execute(_history(op_id).limit(1)).first()
+                if first is not None:
+                    raise UnknownOp(
+                        f"The ledger had no OP {shown(op_id)} {as_of}; its history begins at"
+                        f" {first.occurred_at:%Y-%m-%d %H:%M:%S} UTC, recorded at"
+                        f" {first.recorded_at:%Y-%m-%d %H:%M:%S} UTC."
+                    )
+        if row is None:
+            return known(None, op_id)
+        *values, flag = row
+        return as_present(_transition(values), flag)
+
+    def present_all(
+        self, *, at: datetime | None = None, known_at: datetime | None = None
+    ) -> dict[str, Present]:
+        """Where each OP stands, or stood, see `present`; in the order of ids, those that were there."""
+        as_of = AsOf.of(at, known_at)
+        with self._database.reading(snapshot=True) as connection:
+            flags: dict[str, Any] = {
+                row.op_id: row.details
+                for row in connection.execute(latest_annotations(INPUTS_CHANGED, as_of))
+            }
+            rows = [_transition(row) for row in connection.execute(latest_of_all(as_of))]
         rows.sort(key=lambda row: row.op_id)
         return {row.op_id: as_present(row, flags.get(row.op_id)) for row in rows}
 
+    def count_states(
+        self, *, at: datetime | None = None, known_at: datetime | None = None
+    ) -> dict[State, int]:
+        """How many OPs are in each state, or were, see `present`; states without any are left out."""
+        latest = latest_of_all(AsOf.of(at, known_at), op_transitions.c.to_state).subquery()
+        query = sa.select(latest.c.to_state, sa.func.count()).group_by(latest.c.to_state)
+        with self._database.reading() as connection:
+            found = dict(connection.execute(query).tuples().all())
+        return {state: found[state] for state in State if state in found}
+
     def history(self, op_id: str) -> list[Transition]:
         """All transitions of an OP, oldest first; raises `UnknownOp` for one without."""
-        query = (
-            sa.select(op_transitions).where(op_transitions.c.op_id == op_id).order_by(op_transitions.c.seq)
-        )
         with self._database.reading() as connection:
-            rows = [as_transition(row) for row in connection.execute(query)]
+            rows = [_transition(row) for row in connection.execute(_history(op_id))]
         if not rows:
             known(None, op_id)
         return rows
 
-    def transition_ids(self, after: int = 0) -> array[int]:
-        """The ids of all transitions above ``after``, ascending, as 64-bit integers.
+    def stays(self, op_id: str) -> list[Stay]:
+        """The history of an OP with the time it spent in each state; raises `UnknownOp` for one without."""
+        steps = self.history(op_id)
+        ends = [*(step.occurred_at for step in steps[1:]), None]
+        return [Stay(step, end) for step, end in zip(steps, ends, strict=True)]
 
-        On PostgreSQL a lower id can become visible after a higher one, so an exporter compares these
-        with the ids it has, instead of remembering the highest.
-        """
-        ids = array("q")
-        query = (
-            sa.select(op_transitions.c.transition_id)
-            .where(op_transitions.c.transition_id > after)
-            .order_by(op_transitions.c.transition_id)
-        )
-        with self._database.reading() as connection:
-            result = connection.execution_options(yield_per=100_000).execute(query)
-            for part in result.scalars().partitions():
-                ids.extend(part)
-        return ids
-
-    def transitions(
-        self, after: int = 0, ids: Iterable[int] | None = None, chunk: int = 50_000
-    ) -> Iterator[list[Transition]]:
-        """Transitions in lists of ``chunk`` at most, by ascending id.
-
-        Parameters
-        ----------
-        after : int
-            Only ids above this one.
-        ids : iterable of int, optional
-            Only these; ids the ledger doesn't have are passed over.
-        """
+    def transitions(self, after: int = 0, chunk: int = 50_000) -> Iterator[list[Transition]]:
+        """All transitions with ids above ``after``, in lists of ``chunk`` at most, by ascending id."""
         query = sa.select(op_transitions).order_by(op_transitions.c.transition_id)
-        column = op_transitions.c.transition_id
-        if ids is not None:
-            wanted = sorted({number for number in ids if number > after})
-            for start in range(0, len(wanted), chunk):
-                part = wanted[start : start + chunk]
-                found: list[Transition] = []
-                for first in range(0, len(part), _IDS_PER_QUERY):
-                    found += self._rows(query.where(column.in_(part[first : first + _IDS_PER_QUERY])))
-                if found:
-                    yield found
-            return
-        while rows := self._rows(query.where(column > after).limit(chunk)):
+        while rows := self._rows(query.where(op_transitions.c.transition_id > after).limit(chunk)):
             yield rows
             after = rows[-1].transition_id
 
@@ -117,3 +113,14 @@ class Reading(Base):
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[Transition]:
         with self._database.reading() as connection:
             return [as_transition(row) for row in connection.execute(query)]
+
+
+def _history(op_id: str) -> sa.Select[Any]:
+    return sa.select(op_transitions).where(op_transitions.c.op_id == op_id).order_by(op_transitions.c.seq)
+
+
+def _transition(row: Sequence[Any]) -> Transition:
+    """A transition from the columns of its table in their order, which is that of its fields."""
+    transition_id, op_id, seq, from_state, to_state, *others = row
+    start = None if from_state is None else State(from_state)
+    return Transition(transition_id, op_id, seq, start, State(to_state), *others)

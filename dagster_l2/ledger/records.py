@@ -4,14 +4,14 @@ No storage; the keys of ``details`` by state are the contract that other rooms r
 Preprocessed ``package, instrument_program_id, dataset_ids, spectral_lines, buckets``; Working the same and
 ``claimed_by``; Inverted the same and ``event_id, commit, products``; Published ``bucket, dataset_ids,
 spectral_lines``; Invertible and NotInvertible ``failed_criteria, warnings``; Error ``step, class, message,
-previous_state``.
+previous_state, tries``. What came back from Error by itself has ``automatic`` beside the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from dagster_l2.ledger.states import State
@@ -37,6 +37,19 @@ class Transition:
     inversion_id: str | None
     run_id: str | None
     details: Details
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """The time an OP spent in a state: the step into it, and when the next one ended it (None: not yet)."""
+
+    step: Transition
+    ended_at: datetime | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it lasted; None while it lasts."""
+        return None if self.ended_at is None else self.ended_at - self.step.occurred_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,14 @@ class Decisions:
     flagged: list[str]
     unchanged: int
     failed: list[FailedVerdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """What went back from Error by itself, and the Errors of those that were tried too often for that."""
+
+    retried: list[Transition]
+    exhausted: list[Transition]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""What people and steps do with one OP: claim, release, prepare, publish, re-open, withdraw, fail, retry.
+"""What people and steps do with one OP: claim, release, prepare, publish, re-open, withdraw.
 
-Each is one transaction and one transition. The hand-over of products is in ``events``.
+Each is one transaction and one transition. The hand-over of products is in ``events``, failing and retrying
+in ``recovery``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,11 +21,13 @@ from dagster_l2.ledger.base import (
     known,
     last_in,
     package_of,
+    shown,
 )
-from dagster_l2.ledger.columns import as_details, readable, text
-from dagster_l2.ledger.errors import IllegalTransition, InvalidRecord, NotAllowed
+from dagster_l2.ledger.columns import as_details, text
+from dagster_l2.ledger.errors import NotAllowed
 from dagster_l2.ledger.records import Annotation, Present, Transition
-from dagster_l2.ledger.states import CAN_FAIL, State
+from dagster_l2.ledger.recovery import details_again
+from dagster_l2.ledger.states import State
 from dagster_l2.ledger.tables import op_annotations
 
 
@@ -98,6 +101,9 @@ class Work(Base):
 
         def work(connection: sa.Connection, present: Present | None) -> Transition:
             present = known(present, op_id)
+            if present.state is State.WORKING and present.claimed_by:
+                # Who moved it last may be another: an operator who retried it, the pipeline.
+                raise conflict(present, f"{shown(present.claimed_by)} has claimed it; ask for its release.")
             expect(present, State.PREPROCESSED, State.WORKING, "claimed")
             claimed = {**(details or {}), **package_of(present), "claimed_by": actor, "role": role}
             return insert(
@@ -173,7 +179,7 @@ class Work(Base):
             present = known(present, op_id)
             expect(present, State.PUBLISHED, State.INVERTIBLE, "re-opened")
             before = last_in(connection, op_id, State.INVERTIBLE)
-            verdict = {"failed_criteria": [], "warnings": [], **(before.details if before else {})}
+            verdict = {"failed_criteria": [], "warnings": [], **details_again(before)}
             return insert(
                 connection,
                 present,
@@ -193,7 +199,6 @@ class Work(Base):
             present = known(present, op_id)
             expect(present, State.INVERTED, State.WORKING, "withdrawn")
             before = last_in(connection, op_id, State.WORKING)
-            claimed = before.details if before else {}
             return insert(
                 connection,
                 present,
@@ -201,61 +206,11 @@ class Work(Base):
                 State.WORKING,
                 actor=actor,
                 cause=f"products withdrawn: {text(reason, 'reason', longest=None)}",
-                details={**claimed, "reason": reason, "withdrawn_inversion_id": present.inversion_id},
-            )
-
-        return self._write(op_id, work)
-
-    def fail(
-        self,
-        op_id: str,
-        *,
-        step: str,
-        error_class: Literal["transient", "permanent"],
-        message: str,
-        actor: str,
-        run_id: str | None,
-    ) -> Transition:
-        """Any state but Published → Error: a step failed, by itself passing (transient) or not."""
-        if error_class not in ("transient", "permanent"):
-            raise InvalidRecord(f"The error class {error_class!r} is not known; take transient or permanent.")
-
-        def work(connection: sa.Connection, present: Present | None) -> Transition:
-            present = known(present, op_id)
-            if present.state is State.ERROR:
-                raise conflict(present, "it is in Error already; retry it first.")
-            if present.state not in CAN_FAIL:
-                raise IllegalTransition(f"{described(present)}; a {present.state} OP can't go to Error.")
-            what = {
-                "step": text(step, "step"),
-                "class": error_class,
-                "message": readable(message),
-                "previous_state": present.state,
-            }
-            cause = f"{step} failed ({error_class})"
-            return insert(
-                connection, present, op_id, State.ERROR, actor=actor, cause=cause, run_id=run_id, details=what
-            )
-
-        return self._write(op_id, work)
-
-    def retry(self, op_id: str, *, actor: str) -> Transition:
-        """Error → the state before it, with the details that state had."""
-
-        def work(connection: sa.Connection, present: Present | None) -> Transition:
-            present = known(present, op_id)
-            if present.state is not State.ERROR or present.previous_state is None:
-                raise IllegalTransition(f"{described(present)}; only an OP in Error can be retried.")
-            back = present.previous_state
-            before = last_in(connection, op_id, back)
-            return insert(
-                connection,
-                present,
-                op_id,
-                back,
-                actor=actor,
-                cause=f"retried after: {present.cause}",
-                details=before.details if before else {},
+                details={
+                    **details_again(before),
+                    "reason": reason,
+                    "withdrawn_inversion_id": present.inversion_id,
+                },
             )
 
         return self._write(op_id, work)

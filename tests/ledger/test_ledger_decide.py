@@ -188,6 +188,39 @@ def test_a_record_the_database_refuses_is_reported_alone(ledger, bring, sql, pla
     assert (ledger.present("op").state, ledger.present("new").state) == (S.INVERTIBLE, S.INVERTIBLE)
 
 
+def test_one_bad_verdict_among_many_keeps_no_other_back(ledger, sql, place, monkeypatch):
+    """The database refuses one row of a transaction of many; the others of it go in with it taken out."""
+    monkeypatch.setattr("dagster_l2.ledger.verdicts._OPS_PER_TRANSACTION", 64)
+    closed = "op077"
+    if place.is_sqlite:
+        sql(
+            f"CREATE TRIGGER closed BEFORE INSERT ON op_transitions WHEN NEW.op_id = '{closed}'"
+            " BEGIN SELECT RAISE(ABORT, 'closed for the day'); END"
+        )
+    else:
+        sql(f"ALTER TABLE {{s}}op_transitions ADD CONSTRAINT closed CHECK (op_id <> '{closed}')")
+    ops = [f"op{number:03}" for number in range(150)]
+    done = decide(ledger, *(verdict(op_id) for op_id in ops), verdict("op\0"), verdict("\ud800"))
+    assert {failure.op_id for failure in done.failed} == {closed, "op\0", "\ud800"}
+    assert done.moved == sorted(set(ops) - {closed})
+    assert done.moves == {(None, S.DISCOVERED): 149, (S.DISCOVERED, S.INVERTIBLE): 149}
+    assert {present.seq for present in ledger.present_all().values()} == {2}
+    assert decide(ledger, *(verdict(op_id) for op_id in ops)).unchanged == 149
+
+
+def test_details_are_stored_in_bulk_as_they_are_one_by_one(ledger):
+    details = {"text": "é \U0001f31e", "number": 1.5e-7, "list": [1, None, {"b": 1, "a": 2}], "none": None}
+    decide(ledger, verdict("one", details=details), verdict("two", details=details))
+    row = ledger.append("three", S.DISCOVERED, actor="a", cause="c", details=details)
+    said = {"failed_criteria": [], "warnings": ["r0 low"]}
+    assert [ledger.present(op_id).details for op_id in ("one", "two")] == [{**details, **said}] * 2
+    assert row.details == ledger.present("three").details == details
+    broken = decide(
+        ledger, verdict("one"), verdict("two"), verdict("three"), verdict("half", details={"x": "\ud83d"})
+    )
+    assert [failure.op_id for failure in broken.failed] == ["half"]
+
+
 def test_a_database_that_is_gone_stops_the_pass(ledger, sql, place):
     sql("ALTER TABLE {s}op_annotations RENAME TO elsewhere")
     with pytest.raises(LedgerUnavailable):
@@ -197,14 +230,14 @@ def test_a_database_that_is_gone_stops_the_pass(ledger, sql, place):
 def test_another_writer_in_between_is_judged_anew(ledger, bring, monkeypatch):
     """What decide read at first is out of date by the time it writes: the fresh state counts."""
     bring(ledger, "op", S.PREPROCESSED)
-    read = ledger.present_all
+    read = ledger._standings
 
     def claimed_meanwhile():
         states = read()
         ledger.claim("op", actor="bob")
         return states
 
-    monkeypatch.setattr(ledger, "present_all", claimed_meanwhile)
+    monkeypatch.setattr(ledger, "_standings", claimed_meanwhile)
     done = decide(ledger, verdict(hash_="h2"))
     assert (done.moves, done.flagged, done.failed) == ({}, ["op"], [])
     assert ledger.present("op").state is S.WORKING

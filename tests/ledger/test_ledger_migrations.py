@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from dagster_l2.batch import tables as batch_tables
-from dagster_l2.ledger import Ledger, LedgerUnavailable, State
+from dagster_l2.batch import STATE_TABLES, batch_attempts
+from dagster_l2.ledger import EDGES, Ledger, LedgerUnavailable, State, guards, successors
 from dagster_l2.ledger import tables as ledger_tables
-from dagster_l2.ledger.migrate import VERSION_TABLE, head
+from dagster_l2.ledger.database import reach_database
+from dagster_l2.ledger.migrate import VERSION_TABLE, config, head, revision
+from dagster_l2.ledger.migrations import guards_0001
+from dagster_l2.ledger.shape import shape_findings
 
 OPENER = """
 import sys
@@ -28,7 +35,7 @@ with Ledger.open(sys.argv[1], schema=sys.argv[2]) as ledger:
 def test_the_migrated_schema_is_the_one_of_the_tables(ledger, place):
     schema = None if place.is_sqlite else place.schema
     wanted = sa.MetaData()
-    for table in (*ledger_tables.metadata.sorted_tables, *batch_tables.metadata.sorted_tables):
+    for table in (*ledger_tables.metadata.sorted_tables, *STATE_TABLES):
         table.to_metadata(wanted, schema=schema)
     options = {
         "version_table_schema": schema,
@@ -41,6 +48,89 @@ def test_the_migrated_schema_is_the_one_of_the_tables(ledger, place):
     with ledger.engine.connect() as connection:
         plain = connection.execution_options(schema_translate_map=None)
         assert compare_metadata(MigrationContext.configure(plain, opts=options), wanted) == []
+
+
+@contextmanager
+def at_revision(place, wanted):
+    """A ledger on a new place at an older revision, with the rules of then."""
+    database = reach_database(place.url, place.schema)
+    with database.engine.connect().execution_options(l2_writing=True) as connection, connection.begin():
+        if database.schema is not None:
+            connection.execute(sa.schema.CreateSchema(database.schema))
+        command.upgrade(config(connection, database.schema), wanted)
+    with Ledger(database) as ledger:
+        yield ledger
+
+
+def contents(ledger):
+    with ledger.engine.connect() as connection:
+        return {
+            table: connection.execute(sa.select(table)).all()
+            for table in (*ledger_tables.metadata.sorted_tables, batch_attempts)
+            if table.name != "op_edges"
+        }
+
+
+def test_a_ledger_of_revision_0001_goes_on_with_all_it_has(place, bring):
+    """Among it a row that 0001 took and the rules of today would not: recorded long before it occurred."""
+    attempt = {"job_id": "j", "unit_id": "u", "source": "s", "status": "PENDING"}
+    with at_revision(place, "0001") as ledger:
+        for state in State:
+            bring(ledger, state, state)
+        bring(ledger, "ahead", State.DISCOVERED)
+        ledger.annotate("ahead", kind="note", actor="a", details={"text": "t"})
+        first = ledger.history("ahead")[0]
+        row = {column.name: getattr(first, column.name) for column in ledger_tables.op_transitions.c}
+        future = datetime(2999, 1, 1, tzinfo=UTC)
+        row |= {"seq": 2, "from_state": "Discovered", "to_state": "Invertible", "occurred_at": future}
+        del row["transition_id"]
+        with ledger.engine.begin() as connection:
+            connection.execute(sa.insert(ledger_tables.op_transitions), row)
+            connection.execute(sa.insert(batch_attempts), attempt | {"recorded_at": datetime.now(UTC)})
+        before = contents(ledger)
+        states = ledger.present_all()
+    assert all(before.values())
+    with place.open() as ledger:
+        assert contents(ledger) == before
+        assert ledger.present_all() == states
+        with ledger.engine.connect() as connection:
+            schema = None if place.is_sqlite else place.schema
+            assert revision(connection, schema) == head()
+            assert shape_findings(connection, schema, STATE_TABLES) == []
+        # Each goes on from where it is, by the rules of today; the time of the one ahead stands still.
+        for op_id, present in states.items():
+            back = present.previous_state if present.state is State.ERROR else None
+            row = ledger.append(op_id, back or successors(present.state)[0], actor="a", cause="c")
+            assert row.seq == present.seq + 1
+        assert (row.op_id, row.occurred_at, row.recorded_at) == ("ahead", future, future)
+        assert row.transition_id > max(old.transition_id for old in before[ledger_tables.op_transitions])
+
+
+def test_a_ledger_of_revision_0002_goes_on_with_all_it_has_and_gets_room_for_jobs(place, bring):
+    attempt = {"job_id": "j", "unit_id": "u", "source": "s", "status": "PENDING"}
+    with at_revision(place, "0002") as ledger:
+        bring(ledger, "op", State.PUBLISHED)
+        with ledger.engine.begin() as connection:
+            connection.execute(sa.insert(batch_attempts), attempt | {"recorded_at": datetime.now(UTC)})
+        before = contents(ledger)
+    with place.open() as ledger:
+        assert contents(ledger) == before
+        with ledger.engine.connect() as connection:
+            schema = None if place.is_sqlite else place.schema
+            assert shape_findings(connection, schema, STATE_TABLES) == []
+            assert [connection.execute(sa.select(table)).all() for table in STATE_TABLES[1:]] == [[]] * 5
+
+
+def test_guards_of_a_revision_never_change():
+    """When this fails the guards changed: freeze the ones of before beside ``guards_0001``, and write a
+    revision that takes them away and installs those of today; then the sums here change."""
+
+    def checksum(statements):
+        return hashlib.sha256("\n".join(statements).encode()).hexdigest()[:16]
+
+    frozen = [*guards_0001._sqlite(), *guards_0001._postgresql('"l2".'), *map(str, guards_0001._EDGES)]
+    newest = [*guards.statements("sqlite", None), *guards.statements("postgresql", "l2"), *map(str, EDGES)]
+    assert (head(), checksum(frozen), checksum(newest)) == ("0003", "88a40f0d3585aa31", "b2c7cceede7f4d89")
 
 
 def test_opening_again_changes_nothing_and_keeps_the_rows(place):
@@ -114,8 +204,6 @@ def test_a_newer_database_is_refused(place, sql):
 
 
 def test_a_migration_that_breaks_leaves_nothing_behind(place, monkeypatch):
-    from dagster_l2.ledger import guards
-
     def broken(*_args):
         raise RuntimeError("power cut")
 

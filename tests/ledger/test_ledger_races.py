@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-from dagster_l2.ledger import Conflict, State, Verdict
+import pytest
+
+from dagster_l2.ledger import Conflict, IllegalTransition, State, UnknownOp, Verdict
 
 CLAIMER = """
 import json, sys
@@ -122,3 +126,161 @@ def test_decide_from_several_sides_appends_each_step_once(place):
     assert sum(sum(done.moves.values()) for done in sides) == 40
     with place.open() as ledger:
         assert {present.seq for present in ledger.present_all().values()} == {2}
+
+
+def judged(hash_="h1", **said):
+    return Verdict("op", True, True, said.get("is_invertible", True), inputs_hash=hash_)
+
+
+def published(ledger):
+    return ledger.published(
+        "op", inversion_id=ledger.present("op").inversion_id, details={}, actor="late", run_id=None
+    )
+
+
+# The state, what is begun there, and who moves the OP before it has its turn.
+RACES = {
+    "claim against a verdict": (
+        State.PREPROCESSED,
+        lambda ledger: ledger.claim("op", actor="late"),
+        lambda ledger: ledger.decide([judged("h2")], actor="winner"),
+    ),
+    "claim against a claim": (
+        State.PREPROCESSED,
+        lambda ledger: ledger.claim("op", actor="late"),
+        lambda ledger: ledger.claim("op", actor="winner"),
+    ),
+    "claim against a failure": (
+        State.PREPROCESSED,
+        lambda ledger: ledger.claim("op", actor="late"),
+        lambda ledger: failed(ledger, "winner"),
+    ),
+    "package against a verdict": (
+        State.INVERTIBLE,
+        lambda ledger: ledger.record_preprocessed(
+            "op", inputs_hash="h1", details={}, run_id=None, actor="late"
+        ),
+        lambda ledger: ledger.decide([judged(is_invertible=False)], actor="winner"),
+    ),
+    "publishing against a withdrawal": (
+        State.INVERTED,
+        published,
+        lambda ledger: ledger.withdraw("op", actor="winner", reason="r"),
+    ),
+    "withdrawal against a failure": (
+        State.INVERTED,
+        lambda ledger: ledger.withdraw("op", actor="late", reason="r"),
+        lambda ledger: failed(ledger, "winner"),
+    ),
+    "failure against a failure": (
+        State.WORKING,
+        lambda ledger: failed(ledger, "late"),
+        lambda ledger: failed(ledger, "winner"),
+    ),
+    "retry against a retry": (
+        State.ERROR,
+        lambda ledger: ledger.retry("op", actor="late"),
+        lambda ledger: ledger.retry("op", actor="winner"),
+    ),
+    "first row against a verdict": (
+        None,
+        lambda ledger: ledger.append("op", State.DISCOVERED, actor="late", cause="c"),
+        lambda ledger: ledger.decide([judged()], actor="winner"),
+    ),
+}
+
+
+def failed(ledger, actor):
+    return ledger.fail("op", step="s", error_class="permanent", message="m", actor=actor, run_id=None)
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_who_comes_second_is_told_who_was_first_and_when(ledger, place, bring, monkeypatch, race):
+    state, begun, moved = RACES[race]
+    if state is not None:
+        bring(ledger, "op", state)
+    writing = ledger._database.writing
+
+    @contextmanager
+    def in_its_turn(op_id=None):
+        monkeypatch.undo()
+        with place.open() as other:
+            moved(other)
+        with writing(op_id) as connection:
+            yield connection
+
+    monkeypatch.setattr(ledger._database, "writing", in_its_turn)
+    with pytest.raises(Conflict) as told:
+        begun(ledger)
+    now = ledger.present("op")
+    assert now.actor == "winner"
+    assert (told.value.actor, told.value.since, told.value.state) == ("winner", now.since, now.state)
+    assert f"is {now.state} since {now.since:%Y-%m-%d %H:%M:%S} UTC (by winner)" in str(told.value)
+
+
+def test_a_chunk_of_verdicts_that_meets_a_row_on_its_way_is_judged_anew(ledger, place, bring, sql):
+    """The row is there but not committed when the chunk is appended."""
+    bring(ledger, "op", State.PREPROCESSED)
+    verdicts = [judged("h2"), *(Verdict(f"new{n}", True, True, True, inputs_hash="h") for n in range(9))]
+    prefix = "" if place.is_sqlite else f'"{place.schema}".'
+    row = (
+        f"INSERT INTO {prefix}op_transitions (op_id, seq, from_state, to_state, occurred_at, recorded_at,"
+        " actor, cause, inversion_id, details) SELECT op_id, seq + 1, to_state, 'Working', occurred_at,"
+        " recorded_at, 'bob', 'claimed', 'inv.AAAAAA', details"
+        f" FROM {prefix}op_transitions WHERE op_id = 'op' AND seq = 3"
+    )
+    with ThreadPoolExecutor(1) as pool, place.open() as other:
+        with other.engine.connect().execution_options(l2_writing=True) as connection, connection.begin():
+            connection.exec_driver_sql(row)
+            decided = pool.submit(ledger.decide, verdicts, actor="v")
+            with pytest.raises(TimeoutError):
+                decided.result(timeout=0.5)  # it waits
+        done = decided.result(timeout=60)
+    assert done.failed == []
+    assert (len(done.moved), done.unchanged + len(done.flagged)) == (9, 1)
+    assert ledger.present("op").actor == "bob"
+
+
+def test_passes_of_verdicts_and_single_steps_never_lock_each_other_out(place, monkeypatch):
+    """Two bulk passes that go to and fro over the same OPs, and people at work on them meanwhile."""
+    monkeypatch.setattr("dagster_l2.ledger.verdicts._OPS_PER_TRANSACTION", 40)
+    ops, over = [f"op{n:03}" for n in range(120)], threading.Event()
+
+    def decide(side):
+        with place.open() as ledger:
+            for turn in range(6):
+                said = [Verdict(op, True, True, (turn + side) % 2 == 0, inputs_hash="h") for op in ops]
+                assert ledger.decide(said, actor=f"v{side}").failed == []
+
+    def work(name):
+        chance, done = random.Random(name), 0
+        with place.open() as ledger:
+            while not over.is_set():
+                op = chance.choice(ops)
+                try:
+                    match ledger.present(op).state:
+                        case State.INVERTIBLE:
+                            ledger.record_preprocessed(
+                                op, inputs_hash="h", details={}, run_id=None, actor=name
+                            )
+                        case State.PREPROCESSED:
+                            ledger.claim(op, actor=name)
+                        case State.WORKING:
+                            ledger.release(op, actor=name, is_operator=True)
+                        case _:
+                            continue
+                    done += 1
+                except (Conflict, IllegalTransition, UnknownOp):
+                    continue
+        return done
+
+    with ThreadPoolExecutor(5) as pool:
+        workers = [pool.submit(work, name) for name in ("ann", "bob", "cem")]
+        try:
+            list(pool.map(decide, range(2)))
+        finally:
+            over.set()
+        assert sum(worker.result() for worker in workers) > 0
+    with place.open() as ledger:
+        for op in ops:
+            assert [row.seq for row in ledger.history(op)] == list(range(1, ledger.present(op).seq + 1))

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from alembic import context, op
 
-from dagster_l2.ledger import guards
+from dagster_l2.ledger.migrations import guards_0001
 
 Column: TypeAlias = sa.types.TypeEngine[Any]
 
@@ -24,7 +24,7 @@ def upgrade() -> None:
     _events(schema, moment)
     _annotations(schema, moment, number)
     _batch_attempts(schema, moment, number)
-    guards.install(op.get_bind(), schema)
+    guards_0001.install(op.get_bind(), schema)
 
 
 def _transitions(schema: str | None, moment: Column, number: Column) -> None:
