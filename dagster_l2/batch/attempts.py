@@ -9,16 +9,18 @@ import enum
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, Text, func, insert, select, type_coerce
 
+from dagster_l2.batch.decide import LastAttempt
 from dagster_l2.batch.tables import batch_attempts
 from dagster_l2.batch.windows import Window
+from dagster_l2.files import step
 
 
 class AttemptStatus(enum.StrEnum):
@@ -45,8 +47,17 @@ class Attempt:
     @property
     def unit_id(self) -> str:
         """Identity of the unit of work: a hash of all that goes into it, never its date alone."""
-        inputs = [self.source, dict(self.query), self.window.start.isoformat(), self.window.end.isoformat()]
-        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
+        return unit_id(self.source, self.query, self.window)
+
+
+def unit_id(source: str, query: Mapping[str, Any], window: Window) -> str:
+    """The hash of a unit of work over all its inputs.
+
+    ``query`` holds whatever decides what comes out beside the window: what is asked for, format, schema
+    version, and the sweep where the records of a window can still become others.
+    """
+    inputs = [source, dict(query), window.start.isoformat(), window.end.isoformat()]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Attempts:
@@ -59,9 +70,14 @@ class Attempts:
 
     def start(self, job_id: str, source: str, window: Window) -> Attempt:
         """Log that a window is being fetched."""
-        attempt = Attempt(self._run_id, job_id, source, window, self._query, datetime.now(UTC))
-        self._append(attempt, AttemptStatus.PENDING)
-        return attempt
+        return self.start_all(job_id, source, [window])[0]
+
+    def start_all(self, job_id: str, source: str, windows: Sequence[Window]) -> list[Attempt]:
+        """Log that windows are being fetched, in one transaction."""
+        now = datetime.now(UTC)
+        attempts = [Attempt(self._run_id, job_id, source, window, self._query, now) for window in windows]
+        self._append([_row(attempt, AttemptStatus.PENDING) for attempt in attempts])
+        return attempts
 
     def finish(
         self,
@@ -75,39 +91,78 @@ class Attempts:
         error: Exception | None = None,
     ) -> None:
         """Log how an attempt ended."""
+        self.finish_all(
+            [
+                Ended(
+                    attempt,
+                    status,
+                    records=records,
+                    expected_records=expected_records,
+                    bytes=bytes,
+                    artifact=artifact,
+                    error=error,
+                )
+            ]
+        )
+
+    def finish_all(self, ended: Sequence[Ended]) -> None:
+        """Log how attempts ended, in one transaction."""
+        self._append([one.row() for one in ended])
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            return
+        with self._engine.begin() as connection:
+            connection.execute(insert(batch_attempts), list(rows))
+            step(f"database: attempt {' and '.join(sorted({row['status'] for row in rows}))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one attempt ended."""
+
+    attempt: Attempt
+    status: AttemptStatus
+    records: int | None = None
+    expected_records: int | None = None
+    bytes: int | None = None
+    artifact: str | None = None
+    error: Exception | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As it lies in the log."""
         share = None
-        if records is not None and expected_records is not None:
-            share = 100.0 * records / expected_records if expected_records else 100.0
-        self._append(
-            attempt,
-            status,
-            records=records,
-            expected_records=expected_records,
+        if self.records is not None and self.expected_records is not None:
+            share = 100.0 * self.records / self.expected_records if self.expected_records else 100.0
+        return _row(
+            self.attempt,
+            self.status,
+            records=self.records,
+            expected_records=self.expected_records,
             availability_pct=share,
-            bytes=bytes,
-            artifact=artifact,
-            error_type=type(error).__name__ if error else None,
-            error_message=str(error) if error else None,
-            seconds=time.monotonic() - attempt.started_s,
+            bytes=self.bytes,
+            artifact=self.artifact,
+            error_type=type(self.error).__name__ if self.error else None,
+            error_message=str(self.error) if self.error else None,
+            seconds=time.monotonic() - self.attempt.started_s,
             finished_at=datetime.now(UTC),
         )
 
-    def _append(self, attempt: Attempt, status: AttemptStatus, **values: Any) -> None:
-        row = {
-            "run_id": attempt.run_id,
-            "job_id": attempt.job_id,
-            "unit_id": attempt.unit_id,
-            "source": attempt.source,
-            "query": dict(attempt.query),
-            "window_start": attempt.window.start,
-            "window_end": attempt.window.end,
-            "status": status.value,
-            "started_at": attempt.started_at,
-            "recorded_at": datetime.now(UTC),
-            **values,
-        }
-        with self._engine.begin() as connection:
-            connection.execute(insert(batch_attempts).values(row))
+
+def _row(attempt: Attempt, status: AttemptStatus, **values: Any) -> dict[str, Any]:
+    return {
+        "run_id": attempt.run_id,
+        "job_id": attempt.job_id,
+        "unit_id": attempt.unit_id,
+        "source": attempt.source,
+        "query": dict(attempt.query),
+        "window_start": attempt.window.start,
+        "window_end": attempt.window.end,
+        "status": status.value,
+        "started_at": attempt.started_at,
+        "recorded_at": datetime.now(UTC),
+        **values,
+    }
 
 
 ATTEMPT_SCHEMA: dict[str, pl.DataType] = {
@@ -132,6 +187,58 @@ ATTEMPT_SCHEMA: dict[str, pl.DataType] = {
     "finished_at": pl.Datetime("us"),
     "recorded_at": pl.Datetime("us"),
 }
+
+
+def latest_attempts(engine: Engine, unit_ids: Sequence[str]) -> dict[str, LastAttempt]:
+    """The newest row of each unit that has one; what can't be read in a row is left out of it."""
+    columns = batch_attempts.c
+    out: dict[str, LastAttempt] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(unit_ids), 500):
+            some = columns.unit_id.in_(unit_ids[start : start + 500])
+            newest = select(func.max(columns.attempt_id)).where(some).group_by(columns.unit_id)
+            query = select(
+                columns.unit_id,
+                columns.status,
+                columns.job_id,
+                columns.artifact,
+                type_coerce(columns.availability_pct, Text).label("availability_pct"),
+                type_coerce(columns.started_at, Text).label("started_at"),
+            ).where(columns.attempt_id.in_(newest))
+            for row in connection.execute(query).mappings():
+                out[row["unit_id"]] = LastAttempt(
+                    status=str(row["status"]),
+                    job_id=row["job_id"],
+                    artifact=row["artifact"],
+                    availability_pct=_number(row["availability_pct"]),
+                    started_at=_moment(row["started_at"]),
+                )
+    return out
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC) if isinstance(moment, datetime) else None
+    except ValueError:
+        return None
+
+
+def jobs_without_result(engine: Engine, unit_id: str) -> set[str]:
+    """The jobs that tried a unit and did not bring it home."""
+    columns = batch_attempts.c
+    query = select(columns.job_id, columns.status).where(columns.unit_id == unit_id)
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    ended = {job_id for job_id, status in rows if status in ("DOWNLOADED", "SKIPPED_NO_DATA")}
+    return {job_id for job_id, _status in rows} - ended
 
 
 def read_attempts(engine: Engine, *, but: set[int]) -> pl.DataFrame:

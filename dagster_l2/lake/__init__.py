@@ -4,7 +4,9 @@ It holds no rule about observing programs and speaks to no service.
 """
 
 from dagster_l2.lake.bronze import SCAN_COLUMNS, BronzeTable, Changes, VersionLog
+from dagster_l2.lake.claims import GrowingTable
 from dagster_l2.lake.commit import (
+    Claim,
     LakeError,
     ResultManifest,
     commit_parquet,
@@ -20,7 +22,9 @@ __all__ = [
     "SCAN_COLUMNS",
     "BronzeTable",
     "Changes",
+    "Claim",
     "Gold",
+    "GrowingTable",
     "LakeError",
     "ResultManifest",
     "VersionLog",

@@ -7,7 +7,6 @@ manifest in the same way. A reader sees only files with a manifest. What the fil
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +23,17 @@ class LakeError(L2Error):
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """With the files ``beside`` it, a file has each row of its source with ``after < key <= through``."""
+
+    after: int
+    through: int
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ResultManifest:
-    """What ``.done`` says of the parquet file beside it."""
+    """What ``.done`` says of the parquet file beside it; ``claim`` is left out where there is none."""
 
     job_id: str
     batch_id: str
@@ -35,6 +43,7 @@ class ResultManifest:
     bytes: int
     sha256: str
     written_at: str
+    claim: Claim | None = None
 
 
 def done_path(path: Path) -> Path:
@@ -42,7 +51,9 @@ def done_path(path: Path) -> Path:
     return path.with_suffix(".done")
 
 
-def commit_parquet(path: Path, frame: pl.DataFrame, *, job_id: str, batch_id: str) -> ResultManifest:
+def commit_parquet(
+    path: Path, frame: pl.DataFrame, *, job_id: str, batch_id: str, claim: Claim | None = None
+) -> ResultManifest:
     """Write ``frame`` to ``path`` so that it counts wholly or not at all.
 
     Parameters
@@ -53,6 +64,8 @@ def commit_parquet(path: Path, frame: pl.DataFrame, *, job_id: str, batch_id: st
         The rows.
     job_id, batch_id
         Who wrote it and of what, for the manifest.
+    claim
+        What the file says of its source, for the manifest.
 
     Raises
     ------
@@ -79,8 +92,12 @@ def commit_parquet(path: Path, frame: pl.DataFrame, *, job_id: str, batch_id: st
         bytes=int(found["bytes"]),
         sha256=str(found["sha256"]),
         written_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        claim=claim,
     )
-    write_json(done_path(path), asdict(manifest))
+    content = asdict(manifest)
+    if claim is None:
+        del content["claim"]
+    write_json(done_path(path), content)
     return manifest
 
 
@@ -97,9 +114,12 @@ def _validate(path: Path, frame: pl.DataFrame) -> None:
 def read_manifest(path: Path) -> ResultManifest | None:
     """The manifest of a parquet file; None when there is none or it cannot be read."""
     try:
-        content: Mapping[str, object] = json.loads(done_path(path).read_text(encoding="utf-8"))
-        return ResultManifest(**content)  # type: ignore[arg-type]
-    except (OSError, ValueError, TypeError):
+        content = json.loads(done_path(path).read_text(encoding="utf-8"))
+        claim = content.pop("claim", None)
+        if claim is not None:
+            claim = Claim(int(claim["after"]), int(claim["through"]), tuple(claim["beside"]))
+        return ResultManifest(**content, claim=claim)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -1,18 +1,19 @@
 """The metadata store as a source: the whole of it in windows of ``createDate``, checked by its own counts.
 
-It fetches and parses; which of the records are new is found by the lake, what they decide by the dbt
-project.
+It fetches and parses. Which of the records are known already is said by ``findings``, what they decide by the
+dbt project.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from dagster_l2.batch import Window, plan_windows
+from dagster_l2.batch import Chunk, FetchedChunk, Window, plan_windows
 from dagster_l2.store import (
     DATASETS,
     Record,
@@ -55,14 +56,14 @@ class Batch:
     expected_records: int = 0
 
 
-def parse_batch(record_type: RecordType, raw: list[Any]) -> Batch:
+def parse_batch(record_type: RecordType, raw: Sequence[Any]) -> Batch:
     """Parse raw records and hash their content."""
     frame, rejected = parse_records(record_type, raw)
     return Batch(frame, content_hashes(frame), rejected, len(raw), len(raw))
 
 
 class MetadataStore:
-    """Plan and fetch the windows of one sweep.
+    """Plan and fetch the windows of one sweep; what it fetches holds only the records that differ.
 
     Parameters
     ----------
@@ -70,12 +71,68 @@ class MetadataStore:
         The store.
     window_records
         A window with more records than this is halved, down to one day.
+    query
+        How the store is named in the log of attempts.
+    differs
+        Says of keys and content hashes which are not known yet; called in threads. None: none is known.
     """
 
-    def __init__(self, client: StoreClient, *, window_records: int = 1000) -> None:
+    name = SOURCE
+    schema_version = 1
+    schema: Mapping[str, pl.DataType] = {**DATASETS.schema, "content_hash": pl.String()}
+    key: tuple[str, ...] = ("create_date", "dataset_id")
+    newest_by = "update_date"
+    sort_by: tuple[str, ...] = ("create_date", "dataset_id")
+
+    def __init__(
+        self,
+        client: StoreClient,
+        *,
+        window_records: int = 1000,
+        query: Mapping[str, Any] | None = None,
+        differs: Callable[[pl.Series, pl.Series], pl.Series] | None = None,
+    ) -> None:
         self._client = client
         self._window_records = window_records
+        self._differs = differs
+        self.query: Mapping[str, Any] = dict(query or {})
         self.total = 0
+
+    def can_change(self, window: Window, now: datetime) -> bool:  # noqa: ARG002
+        """Always: a record can change long after it was created."""
+        return True
+
+    def chunks(self, window: Window) -> list[Chunk]:
+        """The window itself; it is as large as one request may be."""
+        return [Chunk(window.start, window.end)]
+
+    def expected_records(self, window: Window) -> None:  # noqa: ARG002
+        """Unknown beforehand: it is counted with each fetch."""
+        return
+
+    def fetch(self, chunk: Chunk) -> FetchedChunk:
+        """The records of a window that are new or changed; the others are in the notes by their ids.
+
+        Raises
+        ------
+        StoreError
+            See `read`.
+        """
+        batch = self.read(Window(chunk.start, chunk.end))
+        frame = batch.frame.with_columns(batch.hashes)
+        ids = frame[DATASETS.key_column]
+        fresh = frame if self._differs is None else frame.filter(mask := self._differs(ids, batch.hashes))
+        return FetchedChunk(
+            frame=fresh,
+            received=batch.records,
+            expected=batch.expected_records,
+            rejected=[(bad.reason, bad.raw_json) for bad in batch.rejected],
+            notes={
+                "received": batch.records,
+                "unchanged": [] if self._differs is None else ids.filter(~mask).to_list(),
+                "rejected": [[bad.record_id, bad.reason, bad.raw_json] for bad in batch.rejected],
+            },
+        )
 
     def plan(self, now: datetime) -> list[Window]:
         """The windows of a whole sweep, oldest first.
@@ -91,7 +148,7 @@ class MetadataStore:
         windows = plan_windows(first, max(first, last), self._count, max_records=self._window_records)
         return list(windows)
 
-    def fetch(self, window: Window) -> Batch:
+    def read(self, window: Window) -> Batch:
         """The records created inside ``window``, as many as the store counts.
 
         Raises
@@ -111,6 +168,15 @@ class MetadataStore:
             records=len(raw),
             expected_records=before,
         )
+
+    def since(self, moment: datetime) -> list[Batch]:
+        """The records created since a moment, and those updated since then; many are in both.
+
+        A record that changed without a new ``updateDate`` is in neither.
+        """
+        bound = moment - _MICROSECOND
+        found = (self._pages({name: bound}) for name in ("createDateMin", "updateDateMin"))
+        return [parse_batch(DATASETS, raw) for raw in found]
 
     def leftovers(self) -> list[Rejected]:
         """The records that no window can hold, because their ``createDate`` is no moment.
@@ -137,7 +203,7 @@ class MetadataStore:
     def _count(self, window: Window) -> int:
         return self._client.dataset_count(_around(window))
 
-    def _pages(self, filters: dict[str, Any]) -> list[Record]:
+    def _pages(self, filters: dict[str, Any]) -> Sequence[Record]:
         if self._client.kind is StoreKind.GRAPHQL:
             return self._client.datasets(filters)
         out: list[Record] = []
@@ -164,7 +230,7 @@ def _once_each(raw: list[Record]) -> list[Record]:
     return list(seen.values())
 
 
-def _inside(window: Window, raw: list[Record]) -> Batch:
+def _inside(window: Window, raw: Sequence[Record]) -> Batch:
     frame, rejected = parse_records(DATASETS, raw)
     start, end = (moment.replace(tzinfo=None) for moment in (window.start, window.end))
     kept = frame.filter((pl.col("create_date") >= start) & (pl.col("create_date") < end))

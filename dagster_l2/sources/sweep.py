@@ -1,69 +1,60 @@
-"""One scan of the whole metadata store into bronze, and what is no longer there.
+"""One scan of the metadata store: the whole of it as a job in windows, or what is new by its dates.
 
-A record that cannot be parsed goes to ``rejected``; a record that a complete sweep no longer saw is
-marked in ``missing`` and kept. Deciding anything from the records is the dbt project's work.
+A scan that was killed is gone on with for an hour; after that the store is read anew. What is found goes to
+bronze through ``findings``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from sqlalchemy import Engine
 
-from dagster_l2.batch import Attempts, Stored, Summary, Window, WindowRun, new_job_id, read_attempts
-from dagster_l2.errors import L2Error
-from dagster_l2.lake import BronzeTable, Changes, VersionLog
-from dagster_l2.sources.bronze import MISSING_SCHEMA, REJECTED_SCHEMA, ScanTables
-from dagster_l2.sources.metadata_store import SOURCE, Batch, MetadataStore, parse_batch
+from dagster_l2.batch import (
+    JobDefinition,
+    JobError,
+    JobRequest,
+    Jobs,
+    Status,
+    Stopped,
+    Task,
+    batch_jobs,
+    new_job_id,
+    read_attempts,
+    read_notes,
+)
+from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.files import only_one, write_json
+from dagster_l2.lake import is_intact
+from dagster_l2.sources.bronze import ScanTables
+from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport
+from dagster_l2.sources.metadata_store import MetadataStore, parse_batch
 from dagster_l2.store import (
     DATASETS,
     EXPERIMENTS,
     PROCESSING_CANDIDATES,
-    Record,
-    RecordType,
     Rejected,
     StoreClient,
-    StoreError,
 )
 
-MAX_MISSING_SHARE = 0.1
+RESUME_WITHIN = timedelta(hours=1)
+"""How old a scan may be that is gone on with; what an older one read may be out of date."""
 
+RECENT_SLACK = timedelta(hours=1)
+"""How far before the last scan a look at what is new begins: clocks differ, and records arrive late."""
 
-class ScanFailed(L2Error):
-    """The sweep is not complete. What was read is kept; nothing was marked missing."""
-
-
-@dataclass
-class ScanReport:
-    """What a scan found, by table; ``missing`` counts the datasets that are marked so now."""
-
-    job_id: str
-    scanned_at: datetime
-    datasets: Changes = field(default_factory=Changes)
-    experiments: Changes = field(default_factory=Changes)
-    processing_candidates: Changes = field(default_factory=Changes)
-    rejected: int = 0
-    missing: int = 0
-    windows: Summary = field(default_factory=Summary)
-    total: int = 0
-
-    def counts(self) -> dict[str, int]:
-        """The five numbers of a scan's summary; the first three are of datasets."""
-        return {
-            "new": self.datasets.new,
-            "changed": self.datasets.changed,
-            "unchanged": self.datasets.unchanged,
-            "rejected": self.rejected,
-            "missing": self.missing,
-        }
+_EXPORT_WAIT_S = 60.0
+_TASKS = 8
+_END = "sweep.json"
 
 
 class Sweep:
-    """One scan of everything.
+    """One scan.
 
     Parameters
     ----------
@@ -71,8 +62,14 @@ class Sweep:
         The store.
     lake
         Folder of the lake.
-    attempts
-        Log of the windows.
+    jobs
+        What runs the windows.
+    definition
+        The template of the job; it is cut into smaller batches where there are few windows.
+    query
+        How the store is named in the log of attempts and in the job; no secrets.
+    run_id, git_commit
+        Stamped on attempts and job.
     window_records, workers
         Size of a window in records, and windows in flight.
     accept_missing
@@ -85,28 +82,44 @@ class Sweep:
         self,
         client: StoreClient,
         lake: Path,
-        attempts: Attempts,
+        jobs: Jobs,
+        definition: JobDefinition,
         *,
+        query: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        git_commit: str | None = None,
         window_records: int = 1000,
         workers: int = 4,
         accept_missing: bool = False,
         progress: Callable[[int, int, int], None] | None = None,
     ) -> None:
-        self._client = client
-        self._tables = ScanTables.under(lake)
-        self._attempts = attempts
-        self._store = MetadataStore(client, window_records=window_records)
-        self._workers = workers
+        self._client, self._lake, self._definition = client, lake, definition
+        self._query = dict(query or {})
+        self._run_id, self._git_commit = run_id, git_commit
+        self._window_records, self._workers = window_records, workers
         self._accept_missing = accept_missing
         self._progress = progress
-        self._seen: set[str] = set()
-        self._received = 0
-        self._rejected: list[tuple[str, Rejected]] = []
         now = datetime.now(UTC)
         self.report = ScanReport(new_job_id("scan"), now.replace(tzinfo=None))
+        self._source = MetadataStore(
+            client, window_records=window_records, query=self._query, differs=self._differs
+        )
+        self._jobs = jobs.over(self._source, on_end=self._ended)
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+        self._received = self._windows = 0
+        self._findings: Findings | None = None
+
+    @property
+    def findings(self) -> Findings:
+        """Bronze during this scan; it is opened when it is first asked for."""
+        with self._lock:
+            if self._findings is None:
+                self._findings = Findings(self._lake, self.report)
+            return self._findings
 
     def run(self) -> ScanReport:
-        """Scan, and return what was found.
+        """Scan everything, and return what was found.
 
         Raises
         ------
@@ -116,58 +129,168 @@ class Sweep:
         StoreError
             When the store cannot be asked at all.
         """
-        for table in self._tables.all():
-            table.ensure()
-        report = self.report
-        windows = self._store.plan(datetime.now(UTC))
-        report.total = self._store.total
-        datasets = VersionLog(self._tables.datasets, DATASETS.key_column)
-        report.windows = self._run_windows(windows, datasets)
+        unfinished = self._unfinished()
+        if unfinished is None:
+            self._start()
+        else:
+            self._resume(unfinished)
         try:
-            self._check_windows(report)
-            report.experiments = self._whole(
-                EXPERIMENTS, self._tables.experiments, self._client.experiments()
-            )
-            report.processing_candidates = self._whole(
-                PROCESSING_CANDIDATES,
-                self._tables.processing_candidates,
-                self._client.processing_candidates(),
-            )
-            self._mark_missing(datasets.known_keys)
-        finally:
-            report.rejected = self._write_rejected()
-        return report
+            try:
+                self._finish()
+            finally:
+                self.findings.write_rejected()
+        except Stopped:
+            raise
+        except L2Error as error:
+            self._end(str(error))
+            raise
+        self._end(None)
+        return self.report
 
-    def _run_windows(self, windows: list[Window], datasets: VersionLog) -> Summary:
-        def store(window: Window, batch: Batch) -> Stored:
-            changes = datasets.write_changes(
-                batch.frame,
-                batch.hashes,
-                scanned_at=self.report.scanned_at,
-                job_id=self.report.job_id,
-                part=window.part,
-            )
-            self.report.datasets += changes
-            self._received += batch.records
-            self._seen.update(batch.frame[DATASETS.key_column])
-            self._note(DATASETS.table, batch.rejected)
-            manifest = changes.manifest
-            return Stored(manifest.bytes, manifest.file) if manifest else Stored()
+    def recent(self) -> ScanReport:
+        """Take what was created or updated since the last whole scan; nothing is marked missing.
 
-        run: WindowRun[Batch] = WindowRun(
-            attempts=self._attempts,
-            job_id=self.report.job_id,
-            source=SOURCE,
-            fetch=self._store.fetch,
-            store=store,
-            workers=self._workers,
-            expected_errors=(StoreError,),
-            progress=self._progress,
+        Raises
+        ------
+        WrongUse
+            When there was no whole scan yet.
+        """
+        whole = [job for job in self._known_jobs() if job.status is Status.SUCCESS]
+        if not whole:
+            raise WrongUse("There was no whole scan yet; run l2 scan first.")
+        batches = self._source.since(whole[0].submitted_at - RECENT_SLACK)
+        frame = pl.concat([batch.frame.with_columns(batch.hashes) for batch in batches]).unique()
+        rejected = {bad.content_hash: bad for batch in batches for bad in batch.rejected}
+        self.report.total = len(frame) + len(rejected)
+        self.findings.note(DATASETS.table, rejected.values())
+        self._take(frame, part="recent")
+        self.findings.settle()
+        self.findings.write_rejected()
+        return self.report
+
+    # -- the job ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        windows = self._source.plan(datetime.now(UTC))
+        report = self.report
+        report.total, self._windows = self._source.total, len(windows)
+        report.windows.planned = len(windows)
+        if not windows:
+            return
+        rules = self._definition.executor
+        workers = max(1, min(rules.workers, self._workers))
+        executor = rules.model_copy(
+            update={"workers": workers, "in_flight": max(1, self._workers // workers)}
         )
-        return run.run(windows)
+        size = max(1, min(self._definition.batch_size, -(-len(windows) // _TASKS)))
+        request = JobRequest(
+            definition=self._definition.model_copy(update={"batch_size": size, "executor": executor}),
+            windows=windows,
+            source_params={
+                **self._query,
+                "lake": str(self._lake),
+                "scanned_at": report.scanned_at.isoformat(),
+                "total": report.total,
+            },
+            sweep_id=report.job_id,
+            job_id=report.job_id,
+            run_id=self._run_id,
+            git_commit=self._git_commit,
+            config_file="jobs/metadata_store.yaml",
+        )
+        self._jobs.run(request)
 
-    def _check_windows(self, report: ScanReport) -> None:
-        failed = report.windows.failed
+    def _resume(self, job_id: str) -> None:
+        params = self._jobs.order(job_id).source_params
+        self.report.job_id = job_id
+        self.report.scanned_at = datetime.fromisoformat(params["scanned_at"])
+        self.report.total = params["total"]
+        self._jobs.resume(job_id)
+
+    def _unfinished(self) -> str | None:
+        """The scan to go on with; older ones are ended."""
+        found: str | None = None
+        for number, job in enumerate(self._known_jobs()):
+            is_young = datetime.now(UTC) - job.submitted_at < RESUME_WITHIN
+            if number == 0 and is_young and job.status is not Status.FAILED and self._is_ours(job.job_id):
+                found = job.job_id
+            elif job.status is Status.RUNNING:
+                self._jobs.abandon(job.job_id)
+        return found
+
+    def _is_ours(self, job_id: str) -> bool:
+        """Whether a scan is of this store into this lake, and has not come to its end."""
+        try:
+            params = self._jobs.order(job_id).source_params
+        except JobError:
+            return False
+        asked = {**self._query, "lake": str(self._lake)}
+        is_same = all(params.get(name) == value for name, value in asked.items())
+        return is_same and not (self._jobs.folders(job_id).root / _END).exists()
+
+    def _known_jobs(self) -> list[Any]:
+        return self._jobs.store.jobs(batch_jobs.c.name == self._definition.name)
+
+    # -- what its tasks bring -----------------------------------------------------------------------------
+
+    def _differs(self, keys: pl.Series, hashes: pl.Series) -> pl.Series:
+        return self.findings.differs(keys, hashes)
+
+    def _ended(self, task: Task) -> None:
+        self._collect(task.task_id, str(task.batch_id), is_own=True)
+
+    def _collect(self, task_id: str, batch_id: str, *, is_own: bool) -> None:
+        """Take what a task brought into bronze, once; a task that was given back undone brought nothing."""
+        folders = self._jobs.folders(self.report.job_id)
+        with self._lock:
+            if task_id in self._taken or not folders.notes(task_id).exists():
+                return
+            self._taken.add(task_id)
+        results = folders.results(task_id)
+        if is_intact(results):
+            self._take(pl.read_parquet(results), part=batch_id)
+        windows = self.report.windows
+        for _window, notes in read_notes(folders.notes(task_id)):
+            if not is_own:
+                self.findings.saw(notes["unchanged"])
+            self.findings.unchanged(len(notes["unchanged"]))
+            self.findings.note(DATASETS.table, [Rejected(*bad) for bad in notes["rejected"]])
+            with self._lock:
+                self._received += notes["received"]
+                windows.downloaded += notes["received"] > 0
+                windows.skipped_no_data += notes["received"] == 0
+        if self._progress:
+            done = windows.downloaded + windows.skipped_no_data
+            self._progress(done, max(self._windows, done), self._received)
+
+    def _take(self, frame: pl.DataFrame, *, part: str) -> None:
+        if len(frame):
+            self.findings.take(frame.drop("content_hash"), frame["content_hash"], part=part)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Everything that needs all windows."""
+        report, findings = self.report, self.findings
+        for task in self._jobs.store.tasks(report.job_id):
+            if task.batch_id is not None:
+                self._collect(task.task_id, task.batch_id, is_own=False)
+        windows = report.windows
+        windows.failed = self._jobs.left(report.job_id)
+        windows.planned = windows.downloaded + windows.skipped_no_data + len(windows.failed)
+        self._check()
+        findings.settle()
+        tables = findings.tables
+        for record_type, table, raw in (
+            (EXPERIMENTS, tables.experiments, self._client.experiments),
+            (PROCESSING_CANDIDATES, tables.processing_candidates, self._client.processing_candidates),
+        ):
+            changes = findings.whole(record_type, table, parse_batch(record_type, raw()))
+            setattr(report, record_type.table, changes)
+        findings.mark_missing(accept=self._accept_missing)
+
+    def _check(self) -> None:
+        report, failed = self.report, self.report.windows.failed
         if failed:
             window, reason = failed[0]
             raise ScanFailed(
@@ -175,8 +298,8 @@ class Sweep:
                 f" first {window}: {reason} The others are kept; run the scan again."
             )
         if self._received < report.total:
-            leftovers = self._store.leftovers()
-            self._note(DATASETS.table, leftovers)
+            leftovers = self._source.leftovers()
+            self.findings.note(DATASETS.table, leftovers)
             self._received += len(leftovers)
         if self._received < report.total:
             raise ScanFailed(
@@ -184,67 +307,22 @@ class Sweep:
                 " nothing was marked missing, run the scan again."
             )
 
-    def _whole(self, record_type: RecordType, table: BronzeTable, raw: list[Record]) -> Changes:
-        batch = parse_batch(record_type, raw)
-        self._note(record_type.table, batch.rejected)
-        log = VersionLog(table, record_type.key_column)
-        return log.write_changes(
-            batch.frame,
-            batch.hashes,
-            scanned_at=self.report.scanned_at,
-            job_id=self.report.job_id,
-            part="all",
-        )
-
-    def _note(self, table: str, rejected: Iterable[Rejected]) -> None:
-        known = {bad.content_hash for _, bad in self._rejected}
-        self._rejected += [(table, bad) for bad in rejected if bad.content_hash not in known]
-
-    def _mark_missing(self, known: set[str]) -> None:
-        table = self._tables.missing
-        flags = table.scan().collect().sort("scanned_at").unique("record_id", keep="last")
-        marked = set(flags.filter(pl.col("missing_since").is_not_null())["record_id"])
-        seen = self._seen | {bad.record_id for _, bad in self._rejected if bad.record_id is not None}
-        gone, back = sorted(known - marked - seen), sorted(marked & seen)
-        if len(gone) > MAX_MISSING_SHARE * len(known - marked) and not self._accept_missing:
-            raise ScanFailed(
-                f"{len(gone)} of {len(known - marked)} known datasets are missing from the store at once"
-                " (an outage, or a token that sees less?); nothing was marked. If they are really gone,"
-                " scan with --accept-missing."
-            )
-        now, job_id = self.report.scanned_at, self.report.job_id
-        rows: list[tuple[object, ...]] = [(DATASETS.table, key, now, now, job_id) for key in gone]
-        rows += [(DATASETS.table, key, None, now, job_id) for key in back]
-        frame = pl.DataFrame(rows, schema=MISSING_SCHEMA, orient="row")
-        table.append(frame, job_id=job_id, part="missing")
-        self.report.missing = len(marked | set(gone)) - len(back)
-
-    def _write_rejected(self) -> int:
-        table = self._tables.rejected
-        known = set(table.scan().select("content_hash").collect()["content_hash"])
-        rows = [
-            (
-                name,
-                bad.record_id,
-                bad.reason,
-                bad.raw_json,
-                self.report.scanned_at,
-                self.report.job_id,
-                digest,
-            )
-            for name, bad in self._rejected
-            if (digest := bad.content_hash) not in known
-        ]
-        frame = pl.DataFrame(rows, schema=REJECTED_SCHEMA, orient="row")
-        table.append(frame, job_id=self.report.job_id, part="rejected")
-        return len(self._rejected)
+    def _end(self, error: str | None) -> None:
+        """Say that the scan came to its end, so that the next one reads the store anew."""
+        root = self._jobs.folders(self.report.job_id).root
+        if root.is_dir():
+            counts = self.report.counts()
+            write_json(root / _END, {"counts": counts, "total": self.report.total, "error": error})
 
 
 def export_attempts(lake: Path, engine: Engine, *, job_id: str) -> int:
     """Write the attempts that bronze does not hold yet; returns how many."""
     table = ScanTables.under(lake).attempts
-    table.ensure()
-    known = set(table.scan().select("attempt_id").collect()["attempt_id"])
-    frame = read_attempts(engine, but=known)
-    table.append(frame, job_id=job_id, part="attempts")
+    # A scan and downloads may end at once, and each attempt is to be in bronze once.
+    lock = lake.parent / "locks" / "attempts.lock"
+    with only_one(lock, "Another export of attempts", wait_s=_EXPORT_WAIT_S):
+        table.ensure()
+        known = set(table.scan().select("attempt_id").collect()["attempt_id"])
+        frame = read_attempts(engine, but=known)
+        table.append(frame, job_id=job_id, part="attempts")
     return len(frame)

@@ -4,7 +4,7 @@ The server that plays the store on this machine is in ``store.server``; deciding
 is the dbt project's work.
 """
 
-from dagster_l2.store.client import INVERSION_FIELDS, Record, StoreClient, StoreKind
+from dagster_l2.store.client import INVERSION_FIELDS, StoreClient, StoreKind
 from dagster_l2.store.errors import (
     DuplicateInversion,
     StoreAnswerInvalid,
@@ -12,6 +12,7 @@ from dagster_l2.store.errors import (
     StoreQueryError,
     StoreReadOnly,
     StoreRefused,
+    StoreTurnedDown,
     StoreUnreachable,
 )
 from dagster_l2.store.fields import (
@@ -23,7 +24,9 @@ from dagster_l2.store.fields import (
     FieldType,
     RecordType,
 )
-from dagster_l2.store.parse import Rejected, content_hashes, parse_records
+from dagster_l2.store.pace import Pace
+from dagster_l2.store.page import Record
+from dagster_l2.store.parse import Rejected, content_hashes, newest_of_each, parse_records
 
 __all__ = [
     "DATASETS",
@@ -34,6 +37,7 @@ __all__ = [
     "DuplicateInversion",
     "Field",
     "FieldType",
+    "Pace",
     "Record",
     "RecordType",
     "Rejected",
@@ -44,7 +48,9 @@ __all__ = [
     "StoreQueryError",
     "StoreReadOnly",
     "StoreRefused",
+    "StoreTurnedDown",
     "StoreUnreachable",
     "content_hashes",
+    "newest_of_each",
     "parse_records",
 ]

@@ -1,22 +1,19 @@
 """The client of the metadata store: GraphQL, and the public dataset search behind the same class.
 
 It speaks HTTP and hands out records as the store sent them; what a field holds is in ``fields``, and how
-records become columns is in ``parse``. It knows nothing of windows, files or the ledger.
+records become columns is in ``page`` and ``parse``. It knows nothing of windows, files or the ledger.
 """
 
 from __future__ import annotations
 
-import email.utils
 import enum
-import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 import orjson
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from dagster_l2.store.errors import (
     DuplicateInversion,
@@ -25,11 +22,16 @@ from dagster_l2.store.errors import (
     StoreQueryError,
     StoreReadOnly,
     StoreRefused,
+    StoreTurnedDown,
     StoreUnreachable,
 )
 from dagster_l2.store.fields import DATASETS, EXPERIMENTS, PROCESSING_CANDIDATES, RecordType
+from dagster_l2.store.pace import Pace
+from dagster_l2.store.page import Record, loads, read_page
+from dagster_l2.store.wire import one_line, retry_after, texts
+from dagster_l2.telemetry import count
 
-Record = dict[str, Any]
+_T = TypeVar("_T")
 
 INVERSION_FIELDS = (
     "inversionId",
@@ -42,7 +44,7 @@ INVERSION_FIELDS = (
     "createDate",
 )
 
-_MAX_RETRY_AFTER_S = 60.0
+_LONGEST_WAIT_S = 30.0
 _PUBLIC_PATH = "/datasets/v1"
 
 
@@ -68,6 +70,11 @@ class StoreClient:
         Seconds that one read may stall before the request counts as failed.
     attempts
         How often a request that may pass by itself is tried.
+    patience_s
+        Seconds during which a request that is turned down for load (429) is asked again; that uses up
+        no try.
+    pace
+        Grants each request, and is told how it went. Without one a request waits only after a failure.
 
     Raises
     ------
@@ -84,11 +91,15 @@ class StoreClient:
         timeout_s: float = 60.0,
         attempts: int = 5,
         first_wait_s: float = 0.5,
+        patience_s: float = 300.0,
+        pace: Pace | None = None,
     ) -> None:
         self.kind = StoreKind(kind)
         self.url = url.rstrip("/").removesuffix("/graphql").removesuffix(_PUBLIC_PATH)
         self._attempts = attempts
         self._first_wait_s = first_wait_s
+        self._patience_s = patience_s
+        self._pace = pace
         try:
             self._http = httpx.Client(
                 base_url=self.url,
@@ -129,13 +140,13 @@ class StoreClient:
         page_size: int | None = None,
         page_number: int = 1,
         sort_column: str = "createDate",
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """One page of dataset records, as sent. ``page_size=None`` asks for all in one page."""
         if self.kind is StoreKind.PUBLIC:
             results: list[Record] = self._search(filters, page_size or 300, page_number)["searchResults"]
             return results
         params = {
-            **_texts(filters),
+            **texts(filters),
             "pageSize": page_size,
             "pageNumber": page_number,
             "sortColumn": sort_column,
@@ -150,19 +161,19 @@ class StoreClient:
             "query ($filterParams: DatasetInventoryRecordCountRequest)"
             " { datasetInventoriesRecordCount(filterParams: $filterParams) { recordCount } }"
         )
-        answer = self._graphql(query, {"filterParams": _texts(filters)})["datasetInventoriesRecordCount"]
+        answer = self._graphql(query, {"filterParams": texts(filters)})["datasetInventoriesRecordCount"]
         count = answer.get("recordCount") if isinstance(answer, dict) else None
         if isinstance(count, bool) or not isinstance(count, int):
             raise StoreAnswerInvalid(f"The store at {self.url} answered a record count without a number.")
         return count
 
-    def experiments(self) -> list[Record]:
+    def experiments(self) -> Sequence[Record]:
         """All experiment descriptions; the public search has none of its own."""
         if self.kind is StoreKind.PUBLIC:
             return []
         return self._records(EXPERIMENTS, "ExperimentDescriptionsRequest", {})
 
-    def processing_candidates(self) -> list[Record]:
+    def processing_candidates(self) -> Sequence[Record]:
         """All processing candidates; the public search has none."""
         if self.kind is StoreKind.PUBLIC:
             return []
@@ -224,13 +235,21 @@ class StoreClient:
 
     # -- one request --------------------------------------------------------------------------------------
 
-    def _records(self, record_type: RecordType, input_type: str, params: Mapping[str, Any]) -> list[Record]:
+    def _records(
+        self, record_type: RecordType, input_type: str, params: Mapping[str, Any]
+    ) -> Sequence[Record]:
         fields = " ".join(field.name for field in record_type.fields)
         query = (
             f"query ($filterParams: {input_type})"
             f" {{ {record_type.query}(filterParams: $filterParams) {{ {fields} }} }}"
         )
-        return self._list(self._graphql(query, {"filterParams": dict(params)}), record_type.query)
+        content = orjson.dumps({"query": query, "variables": {"filterParams": dict(params)}})
+        return self._persist(lambda: self._page(record_type, content))
+
+    def _page(self, record_type: RecordType, content: bytes) -> Sequence[Record]:
+        answer = self._send("POST", "/graphql", content=content)
+        page = read_page(record_type, answer)
+        return self._list(self._data(answer), record_type.query) if page is None else page
 
     def _list(self, data: Mapping[str, Any], name: str) -> list[Record]:
         records = data.get(name)
@@ -239,25 +258,27 @@ class StoreClient:
         return records
 
     def _graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        return self._retrying()(self._graphql_once, query, variables)
+        return self._persist(lambda: self._graphql_once(query, variables))
 
     def _graphql_once(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._send(
-            "POST", "/graphql", content=orjson.dumps({"query": query, "variables": variables})
-        )
+        content = orjson.dumps({"query": query, "variables": variables})
+        return self._data(self._send("POST", "/graphql", content=content))
+
+    def _data(self, content: bytes) -> dict[str, Any]:
+        answer = self._json(content)
         errors = answer.get("errors")
         if errors:
             first = errors[0] if isinstance(errors, list) and errors else errors
             message = first.get("message", first) if isinstance(first, dict) else first
-            raise StoreQueryError(f"The store at {self.url} answered with an error: {_one_line(message)}")
+            raise StoreQueryError(f"The store at {self.url} answered with an error: {one_line(message)}")
         data = answer.get("data")
         if not isinstance(data, dict):
             raise StoreAnswerInvalid(f"The store at {self.url} answered without data.")
         return data
 
     def _search(self, filters: Mapping[str, Any] | None, page_size: int, page_number: int) -> dict[str, Any]:
-        params = {**_texts(filters), "pageSize": page_size, "pageNumber": page_number}
-        answer: dict[str, Any] = self._retrying()(self._send, "GET", _PUBLIC_PATH, params=params)
+        params = {**texts(filters), "pageSize": page_size, "pageNumber": page_number}
+        answer = self._persist(lambda: self._json(self._send("GET", _PUBLIC_PATH, params=params)))
         count, results = answer.get("recordCount"), answer.get("searchResults")
         if not isinstance(count, int) or not isinstance(results, list):
             raise StoreAnswerInvalid(
@@ -265,26 +286,39 @@ class StoreClient:
             )
         return answer
 
-    def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    def _send(self, method: str, path: str, **request: Any) -> bytes:
         if method == "POST":
             request["headers"] = {"Content-Type": "application/json"}
+        granted = self._pace.acquire() if self._pace else 0.0
+        count("api_requests")
         try:
             response = self._http.request(method, path, **request)
         except httpx.ConnectError as error:
             raise StoreUnreachable(
-                f"The store at {self.url} does not answer ({_one_line(error)});"
-                " is it up, and is L2_STORE_URL right?"
+                f"The store at {self.url} does not answer ({one_line(error)});"
+                " is it up, and is L2_STORE_URL right?",
+                cause="no_connection",
             ) from None
         except httpx.TimeoutException:
             raise StoreUnreachable(
-                f"The store at {self.url} did not answer in time; try again later."
+                f"The store at {self.url} did not answer in time; try again later.", cause="timeout"
             ) from None
         except httpx.HTTPError as error:
             raise StoreUnreachable(
-                f"The answer of the store at {self.url} broke off ({_one_line(error)})."
+                f"The answer of the store at {self.url} broke off ({one_line(error)}).", cause="broken_off"
             ) from None
+        count("received_bytes", len(response.content))
+        self._tell_pace(granted, response)
         self._check_status(response)
-        return self._json(response)
+        return response.content
+
+    def _tell_pace(self, granted: float, response: httpx.Response) -> None:
+        if self._pace is None:
+            return
+        if response.status_code in (429, 503):
+            self._pace.congested(granted, response.headers)
+        elif response.status_code < 500:
+            self._pace.succeeded(granted, response.headers)
 
     def _check_status(self, response: httpx.Response) -> None:
         status = response.status_code
@@ -293,73 +327,56 @@ class StoreClient:
                 f"The store at {self.url} refused the token (HTTP {status}); set L2_STORE_TOKEN."
             )
         if status == 429 or status >= 500 or status == 408:
-            overloaded = StoreUnreachable(
+            overloaded = (StoreTurnedDown if status == 429 else StoreUnreachable)(
                 f"The store at {self.url} is overloaded or failing (HTTP {status})."
             )
-            overloaded.retry_after_s = _retry_after(response)  # type: ignore[attr-defined]
+            overloaded.retry_after_s = retry_after(response)
             raise overloaded
         if status != 200:
             raise StoreError(
                 f"The store at {self.url} answered HTTP {status} to a {response.request.method}."
             )
 
-    def _json(self, response: httpx.Response) -> dict[str, Any]:
+    def _json(self, content: bytes) -> dict[str, Any]:
         try:
-            answer = orjson.loads(response.content)
-        except orjson.JSONDecodeError:
-            # One record with NaN or a lone surrogate must not take its page with it; orjson refuses both.
-            try:
-                answer = json.loads(response.content)
-            except ValueError:
-                what = "a web page" if response.content.lstrip()[:1] == b"<" else "something that is not JSON"
-                raise StoreAnswerInvalid(
-                    f"The store at {self.url} answered with {what}; is L2_STORE_URL right?"
-                ) from None
+            answer = loads(content)
+        except ValueError:
+            what = "a web page" if content.lstrip()[:1] == b"<" else "something that is not JSON"
+            raise StoreAnswerInvalid(
+                f"The store at {self.url} answered with {what}; is L2_STORE_URL right?"
+            ) from None
         if not isinstance(answer, dict):
             raise StoreAnswerInvalid(f"The store at {self.url} answered JSON that is no object.")
         return answer
 
-    def _retrying(self) -> Retrying:
-        return Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, StoreError) and error.transient),
-            stop=stop_after_attempt(self._attempts),
-            wait=self._wait,
-            reraise=True,
-        )
+    def _persist(self, ask: Callable[[], _T]) -> _T:
+        """Ask until there is an answer, as long as tries and patience last."""
+        failures = refusals = 0
+        first_refused: float | None = None
+        while True:
+            try:
+                return ask()
+            except StoreTurnedDown as error:
+                now = time.monotonic()
+                first_refused = now if first_refused is None else first_refused
+                refusals += 1
+                count("turned_down")
+                wait = self._wait(refusals, error)
+                if now + wait - first_refused > self._patience_s:
+                    raise
+                cause = error.cause
+            except StoreError as error:
+                failures += 1
+                if not error.transient or failures >= self._attempts:
+                    raise
+                wait = self._wait(failures, error)
+                cause = error.cause
+            count(f"retries_{cause}")
+            time.sleep(wait)
 
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked: float | None = getattr(error, "retry_after_s", None)
-        backoff = self._first_wait_s * 2.0 ** (state.attempt_number - 1)
-        return float(max(backoff, asked)) if asked is not None else backoff
-
-
-def _texts(filters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Filters as the store takes them: moments as ISO text without a zone, in UTC."""
-    out: dict[str, Any] = {}
-    for name, value in (filters or {}).items():
-        if isinstance(value, datetime):
-            moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-            out[name] = moment.isoformat(timespec="microseconds")
-        else:
-            out[name] = value
-    return out
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header (a number or a date), capped; None when absent or nonsense."""
-    text = response.headers.get("Retry-After")
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(seconds, _MAX_RETRY_AFTER_S) if seconds > 0 else None
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300]
+    def _wait(self, failures: int, error: StoreError) -> float:
+        backoff = min(_LONGEST_WAIT_S, self._first_wait_s * 2.0 ** min(failures - 1, 20))
+        if self._pace is not None and isinstance(error, StoreTurnedDown):
+            # The pace knows the Retry-After, and waits for all who share it.
+            return min(backoff, 1.0)
+        return max(backoff, getattr(error, "retry_after_s", None) or 0.0)

@@ -1,7 +1,8 @@
 """Records of the store become columns, one bad record at a time set aside.
 
-Column by column for speed; only a column that does not convert as a whole is looked at value by value,
-so that the record that is wrong is named and the others go on. What was wrong is kept with the raw record.
+A page that is well formed has its columns already (``page``). Any other goes column by column, and only a
+column that does not convert as a whole is looked at value by value, so that the record that is wrong is named
+and the others go on. What was wrong is kept with the raw record.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import polars as pl
 
-from dagster_l2.store.fields import DATETIME, STRUCT_KEYS, Field, FieldType, RecordType
+from dagster_l2.store.fields import STRUCT_KEYS, Field, FieldType, RecordType
+from dagster_l2.store.moments import moments
+from dagster_l2.store.page import Page
 
 _PYTHON_TYPES: dict[FieldType, tuple[type, ...]] = {
     FieldType.TEXT: (str,),
@@ -26,7 +30,6 @@ _PYTHON_TYPES: dict[FieldType, tuple[type, ...]] = {
     FieldType.TEXT_LIST: (list,),
 }
 _INT64 = range(-(2**63), 2**63)
-_DATETIME_TEXT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?Z?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,13 @@ def parse_records(record_type: RecordType, raw: Sequence[Any]) -> tuple[pl.DataF
     -------
     frame
         One row per usable record, columns and types of ``record_type.schema``; of records with the same
-        key the last one stays.
+        key the one updated last stays, and of those the one whose content hash is the greatest, so that the
+        same records give the same row in whatever order they come.
     rejected
         The others, each with its reason.
     """
+    if isinstance(raw, Page) and raw.record_type == record_type:
+        return newest_of_each(raw.frame, record_type.key_column), []
     records = [record for record in raw if isinstance(record, dict)]
     problems: dict[int, list[str]] = {}
     columns = [_column(field, records, problems) for field in record_type.fields]
@@ -71,7 +77,16 @@ def parse_records(record_type: RecordType, raw: Sequence[Any]) -> tuple[pl.DataF
     if problems:
         rejected += [_reject(record_type, records[i], problems[i]) for i in sorted(problems)]
         frame = frame.filter(~pl.int_range(pl.len()).is_in(list(problems)))
-    return frame.unique(record_type.key_column, keep="last", maintain_order=True), rejected
+    return newest_of_each(frame, record_type.key_column), rejected
+
+
+def newest_of_each(frame: pl.DataFrame, key: str) -> pl.DataFrame:
+    """One row a key: the one updated last, and of those the one with the greatest content hash."""
+    if not frame[key].is_duplicated().any():
+        return frame
+    ranked = frame.with_columns(content_hashes(frame), pl.int_range(pl.len()).alias("_place"))
+    ranked = ranked.sort("update_date", "content_hash", nulls_last=False).unique(key, keep="last")
+    return ranked.sort("_place").select(frame.columns)
 
 
 def content_hashes(frame: pl.DataFrame, *, without: Sequence[str] = ("update_date",)) -> pl.Series:
@@ -92,8 +107,15 @@ def content_hashes(frame: pl.DataFrame, *, without: Sequence[str] = ("update_dat
     pl.Series
         Named ``content_hash``, one text per row.
     """
+    text = _content_text(tuple(frame.schema.items()), tuple(without))
+    texts = frame.select(text.cast(pl.Binary)).to_series()
+    return pl.Series("content_hash", [hashlib.sha256(text).hexdigest() for text in texts], pl.String)
+
+
+@lru_cache(maxsize=16)
+def _content_text(schema: tuple[tuple[str, pl.DataType], ...], without: tuple[str, ...]) -> pl.Expr:
     parts = []
-    for name, dtype in frame.schema.items():
+    for name, dtype in schema:
         if name in without:
             continue
         column = pl.col(name)
@@ -105,8 +127,7 @@ def content_hashes(frame: pl.DataFrame, *, without: Sequence[str] = ("update_dat
             parts.append(pl.lit(f"{name}=") + column.list.join("\x1e"))
         else:
             parts.append(pl.lit(f"{name}=") + column.cast(pl.String))
-    texts = frame.select(pl.concat_str(parts, separator="\x1f", ignore_nulls=True)).to_series()
-    return pl.Series("content_hash", [hashlib.sha256(text.encode()).hexdigest() for text in texts], pl.String)
+    return pl.concat_str(parts, separator="\x1f", ignore_nulls=True)
 
 
 def _column(field: Field, records: Sequence[dict[str, Any]], problems: dict[int, list[str]]) -> pl.Series:
@@ -143,10 +164,7 @@ def _convert(field: Field, values: Sequence[Any]) -> pl.Series:
     _only(_PYTHON_TYPES[kind], values)
     if kind is FieldType.DATETIME:
         texts = pl.Series(field.column, values, pl.String, strict=True)
-        if not texts.str.contains(_DATETIME_TEXT).fill_null(True).all():
-            raise ValueError("not a moment")
-        plain = texts.str.strip_suffix("Z").str.replace(" ", "T", literal=True)
-        return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=True).cast(DATETIME)
+        return moments(texts)
     if kind is FieldType.TEXT_LIST:
         _only((str,), list(chain.from_iterable(value for value in values if value is not None)), null=False)
     return pl.Series(field.column, values, field.dtype, strict=kind is not FieldType.FLOAT)

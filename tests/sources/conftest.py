@@ -10,11 +10,15 @@ from typing import Any
 import orjson
 import pytest
 
-from dagster_l2.batch import Attempts
+from dagster_l2.batch import Jobs, load_definition
+from dagster_l2.batch.jobs.definition import RetryRules
 from dagster_l2.ledger import Ledger
+from dagster_l2.settings import REPOSITORY
 from dagster_l2.sources import ScanReport, Sweep
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import Faults, LocalStoreServer, RecordSet, store_app
+
+DEFINITION = load_definition(REPOSITORY / "jobs" / "metadata_store.yaml")
 
 
 class World:
@@ -28,6 +32,8 @@ class World:
         self.sweep_options: dict[str, Any] = {}
         self.kind = "graphql"
         self.client_type = StoreClient
+        self.retry_s = 0.0
+        self.executor = "threads"
         self.records: list[Any] = []
 
     @contextmanager
@@ -50,8 +56,20 @@ class World:
 
     def scan(self) -> ScanReport:
         with self.served() as client, Ledger.open(f"sqlite:///{self.folder / 'l2.sqlite'}") as ledger:
-            self.sweep = Sweep(client, self.lake, Attempts(ledger.engine), **self.sweep_options)
-            return self.sweep.run()
+            return self.sweep(client, ledger).run()
+
+    def sweep(self, client: StoreClient, ledger: Ledger) -> Sweep:
+        jobs = Jobs(
+            ledger.engine,
+            database_url=f"sqlite:///{self.folder / 'l2.sqlite'}",
+            jobs_root=self.folder / "jobs",
+            scratch_root=self.folder / "scratch",
+            output_folder=self.lake / "bronze" / "datasets",
+        )
+        retries = RetryRules(budget_s=self.retry_s, first_wait_s=0.01, max_wait_s=0.01)
+        executor = DEFINITION.executor.model_copy(update={"kind": self.executor})
+        definition = DEFINITION.model_copy(update={"retries": retries, "executor": executor})
+        return Sweep(client, self.lake, jobs, definition, **self.sweep_options)
 
 
 @pytest.fixture

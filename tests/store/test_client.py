@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,95 @@ def test_a_create_whose_answer_is_lost_is_not_repeated_by_the_client(
 def test_ids_from_outside_break_no_query(client: StoreClient) -> None:
     for name in ('inv."}', "inv.\n", "../../x", "x" * 300, "}) { __typename"):
         assert client.inversions(name) == []
+
+
+class Remembering:
+    """A pace that grants at once and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.granted = 0
+        self.told: list[tuple[str, float, str | None]] = []
+
+    def acquire(self) -> float:
+        self.granted += 1
+        return float(self.granted)
+
+    def succeeded(self, granted_at: float, headers: Mapping[str, str]) -> None:
+        self.told.append(("succeeded", granted_at, headers.get("Content-Type")))
+
+    def congested(self, granted_at: float, headers: Mapping[str, str]) -> None:
+        self.told.append(("congested", granted_at, headers.get("Retry-After")))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_every_request_has_a_grant_and_the_pace_hears_how_it_went(
+    url: str, faults: Faults, status: int
+) -> None:
+    faults.add("status", status=status, times=2, headers={"Retry-After": "9"} if status == 429 else {})
+    pace = Remembering()
+    with StoreClient(url, token=TOKEN, first_wait_s=0.01, pace=pace) as client:
+        began = time.monotonic()
+        assert len(client.datasets()) == client.dataset_count()
+        assert time.monotonic() - began < 5  # to wait as long as the store asks is the pace's part
+    said = "9" if status == 429 else None
+    assert pace.told == [
+        ("congested", 1.0, said),
+        ("congested", 2.0, said),
+        ("succeeded", 3.0, "application/json"),
+        ("succeeded", 4.0, "application/json"),
+    ]
+    assert pace.granted == 4
+
+
+def test_an_answer_that_never_came_is_neither(url: str, faults: Faults) -> None:
+    faults.add("cut", times=1)
+    pace = Remembering()
+    with StoreClient(url, token=TOKEN, first_wait_s=0.01, pace=pace) as client:
+        client.dataset_count()
+    assert (pace.granted, [what for what, _, _ in pace.told]) == (2, ["succeeded"])
+
+
+def test_being_turned_down_uses_up_no_try(url: str, faults: Faults) -> None:
+    faults.add("status", status=429, times=6)
+    with StoreClient(url, token=TOKEN, attempts=1, first_wait_s=0.001) as client:
+        assert client.dataset_count() > 10
+
+
+def test_being_turned_down_for_ever_ends_with_the_patience(url: str, faults: Faults) -> None:
+    faults.add("status", status=429)
+    began = time.monotonic()
+    with (
+        StoreClient(url, token=TOKEN, attempts=1, first_wait_s=0.05, patience_s=0.3) as client,
+        pytest.raises(StoreUnreachable, match="HTTP 429"),
+    ):
+        client.dataset_count()
+    assert 0.1 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_without_a_pace_the_client_waits_as_long_as_it_is_told(
+    client: StoreClient, faults: Faults, status: int
+) -> None:
+    faults.add("status", status=status, times=1, headers={"Retry-After": "0.5"})
+    began = time.monotonic()
+    assert client.dataset_count() > 10
+    assert time.monotonic() - began >= 0.5
+
+
+def test_a_wait_that_is_longer_than_the_patience_is_not_begun(url: str, faults: Faults) -> None:
+    faults.add("status", status=429, headers={"Retry-After": "50"})
+    began = time.monotonic()
+    with (
+        StoreClient(url, token=TOKEN, patience_s=5) as client,
+        pytest.raises(StoreUnreachable, match="HTTP 429"),
+    ):
+        client.dataset_count()
+    assert time.monotonic() - began < 5
+
+
+def test_one_odd_record_leaves_its_page_as_it_was_sent(client: StoreClient, faults: Faults) -> None:
+    body = '{"data": {"datasetInventories": [{"datasetId": "A", "frameCount": NaN}, {"datasetId": 7}, null]}}'
+    faults.add("status", status=200, body=body, times=1)
+    sent = list(client.datasets())
+    assert [sent[1], sent[2]] == [{"datasetId": 7}, None]
+    assert sent[0]["frameCount"] != sent[0]["frameCount"]

@@ -1,14 +1,11 @@
-"""The local store's HTTP: routes, tokens, the request log, and what a fault does to an answer.
+"""The local store's HTTP: routes, tokens and the request log.
 
-What is answered is decided in ``catalog`` and ``public``; how the app is run is in ``running``.
+What is answered is decided in ``catalog``, ``public`` and ``udl``, what a fault does to it in ``answers``;
+how the app is run is in ``running``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-import json
-import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -20,20 +17,20 @@ import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from dagster_l2.store.server.answers import after, bent, instead, is_authorized, json_answer
 from dagster_l2.store.server.catalog import Catalog
 from dagster_l2.store.server.engine import Answer
 from dagster_l2.store.server.faults import Faults, Rule
 from dagster_l2.store.server.public import search, search_values
+from dagster_l2.store.server.reach_generate import ReachFleet
 from dagster_l2.store.server.records import RecordSet
 from dagster_l2.store.server.search import BadRequest
+from dagster_l2.store.server.udl import Observations, Udl
 
 _LOG_LENGTH = 100_000
-_CRASH_EXIT = 70
-_PAGE = "<!DOCTYPE html><html><body><h1>Scheduled maintenance</h1></body></html>"
 
 
 def store_app(
@@ -46,6 +43,9 @@ def store_app(
     strict_nulls: bool = False,
     allow_faults: bool = False,
     faults: Faults | None = None,
+    reach: Observations | None = None,
+    udl_token: str | None = None,
+    udl_page: int = 10_000,
 ) -> Starlette:
     """The local store as an ASGI app.
 
@@ -67,11 +67,18 @@ def store_app(
         Whether ``POST /_faults`` may set faults.
     faults
         The faults in force, to be changed in process.
+    reach
+        The observations served below ``/udl``; None: the whole generated fleet.
+    udl_token
+        Asked for in the ``Authorization`` header below ``/udl``, behind ``Basic``; None leaves it open.
+    udl_page
+        How many observations one answer holds at most, whatever is asked for.
 
     Returns
     -------
     Starlette
-        Its ``state`` has ``faults`` and ``requests``, a bounded log of (seconds since 1970, operation names).
+        Its ``state`` has ``faults`` and ``requests``, a bounded log of (seconds since 1970, names):
+        the operations of a GraphQL request, else path and query.
 
     Raises
     ------
@@ -94,12 +101,32 @@ def store_app(
         Route("/datasets/v1", server.search, methods=["GET"]),
         Route("/datasets/v1/searchValues", server.search_values, methods=["GET"]),
         Route("/healthz", server.health, methods=["GET"]),
+        *Udl(
+            reach or ReachFleet(),
+            udl_token,
+            server.faults,
+            note=lambda *names: server.requests.append((time.time(), names)),
+            max_page=udl_page,
+        ).routes(),
     ]
     if allow_faults:
         routes.append(Route("/_faults", server.set_faults, methods=["GET", "POST", "DELETE"]))
     app = Starlette(routes=routes, lifespan=server.lifespan)
     app.state.faults = server.faults
     app.state.requests = server.requests
+    return app
+
+
+def udl_app(reach: Observations, *, token: str | None = None, faults: Faults | None = None) -> Starlette:
+    """The UDL alone as an ASGI app; what its ``state`` has is in `store_app`."""
+    requests: deque[tuple[float, tuple[str, ...]]] = deque(maxlen=_LOG_LENGTH)
+    faults = faults or Faults()
+
+    def note(*names: str) -> None:
+        requests.append((time.time(), names))
+
+    app = Starlette(routes=Udl(reach, token, faults, note, max_page=10_000).routes())
+    app.state.faults, app.state.requests = faults, requests
     return app
 
 
@@ -117,51 +144,51 @@ class _Server:
         self._catalog.inversions.close()
 
     async def graphql(self, request: Request) -> Response:
-        if not self._is_allowed(request):
-            return _json({"message": "Unauthorized", "errors": [{"message": "Unauthorized"}]}, 401)
+        if not is_authorized(request, self._token):
+            return json_answer({"message": "Unauthorized", "errors": [{"message": "Unauthorized"}]}, 401)
         body = await request.body()
         struck = self.faults.strike(body.decode("utf-8", "replace"))
-        spoiled = await _instead(struck)
+        spoiled = await instead(struck)
         if spoiled is not None:
             return spoiled
         try:
             query, variables, operation_name = _graphql_body(body)
         except BadRequest as error:
-            return _json({"errors": [{"message": str(error)}]}, 400)
-        resolvers = self._catalog.resolvers(**_bent(struck))
+            return json_answer({"errors": [{"message": str(error)}]}, 400)
+        resolvers = self._catalog.resolvers(**bent(struck))
 
         def work() -> tuple[list[str], Response]:
             names, answer = self._catalog.engine.answer(query, variables, operation_name, resolvers)
-            return names, _json(_with_errors(answer, struck), strict=self._catalog.is_strict_json)
+            return names, json_answer(_with_errors(answer, struck), strict=self._catalog.is_strict_json)
 
         names, response = await run_in_threadpool(work)
         self.requests.append((time.time(), tuple(names)))
-        return _after(response, struck)
+        return after(response, struck)
 
     async def search(self, request: Request) -> Response:
         struck = self.faults.strike(f"{request.url.path}?{request.url.query}")
-        spoiled = await _instead(struck)
+        spoiled = await instead(struck)
         if spoiled is not None:
             return spoiled
         self.requests.append((time.time(), (request.url.path,)))
         parameters = list(request.query_params.multi_items())
 
         def work() -> Response:
-            answer = search(self._catalog, parameters, **_bent(struck))
-            return _json(answer, strict=self._catalog.is_strict_json)
+            answer = search(self._catalog, parameters, **bent(struck))
+            return json_answer(answer, strict=self._catalog.is_strict_json)
 
         try:
-            return _after(await run_in_threadpool(work), struck)
+            return after(await run_in_threadpool(work), struck)
         except BadRequest as error:
-            return _json({"message": str(error)}, 400)
+            return json_answer({"message": str(error)}, 400)
 
     async def search_values(self, _request: Request) -> Response:
         if self._search_values is None:
             self._search_values = await run_in_threadpool(search_values, self._catalog)
-        return _json(self._search_values)
+        return json_answer(self._search_values)
 
     async def health(self, _request: Request) -> Response:
-        return _json({"status": "ok", "datasets": len(self._catalog.datasets.rows)})
+        return json_answer({"status": "ok", "datasets": len(self._catalog.datasets.rows)})
 
     async def set_faults(self, request: Request) -> Response:
         if request.method == "POST":
@@ -171,17 +198,10 @@ class _Server:
                     raise ValueError("The body is a JSON list of faults.")
                 self.faults.set([Rule.from_json(item) for item in content])
             except (ValueError, TypeError) as error:
-                return _json({"message": str(error)}, 400)
+                return json_answer({"message": str(error)}, 400)
         elif request.method == "DELETE":
             self.faults.clear()
-        return _json(self.faults.as_json())
-
-    def _is_allowed(self, request: Request) -> bool:
-        if self._token is None:
-            return True
-        # Header text is Latin-1 on the wire; a token outside it is compared as the bytes a client sends.
-        given = request.headers.get("Authorization", "").encode("latin-1", "replace")
-        return hmac.compare_digest(given, self._token.encode())
+        return json_answer(self.faults.as_json())
 
 
 def _graphql_body(body: bytes) -> tuple[str, Mapping[str, Any] | None, str | None]:
@@ -197,69 +217,6 @@ def _graphql_body(body: bytes) -> tuple[str, Mapping[str, Any] | None, str | Non
     return content["query"], variables, operation_name
 
 
-def _json(content: Any, status: int = 200, *, strict: bool = True) -> Response:
-    # orjson would turn NaN into null and refuse a lone surrogate; both are to reach the client.
-    body = orjson.dumps(content) if strict else json.dumps(content).encode()
-    return Response(body, status, media_type="application/json")
-
-
-async def _instead(struck: list[Rule]) -> Response | None:
-    """Wait as long as a fault says; the answer that replaces the real one, if a fault has one."""
-    for rule in struck:
-        if rule.kind == "slow":
-            await asyncio.sleep(rule.seconds)
-        elif rule.kind == "status":
-            body = json.dumps({"message": "fault"}) if rule.body is None else rule.body
-            return Response(body, rule.status, dict(rule.headers))
-        elif rule.kind == "rate":
-            return Response('{"message": "Too many requests"}', 429, dict(rule.headers))
-        elif rule.kind == "html":
-            return HTMLResponse(_PAGE if rule.body is None else rule.body)
-        elif rule.kind == "graphql_errors" and not rule.with_data:
-            return _json({"data": None, "errors": [{"message": rule.message}]})
-    return None
-
-
-def _bent(struck: list[Rule]) -> dict[str, Any]:
-    """The faults that bend the answer itself, as arguments of its maker."""
-    return {
-        "count_offset": sum(rule.n for rule in struck if rule.kind == "wrong_count"),
-        "is_empty": any(rule.kind == "empty" for rule in struck),
-    }
-
-
 def _with_errors(answer: Answer, struck: list[Rule]) -> Answer:
     errors = [{"message": rule.message} for rule in struck if rule.kind == "graphql_errors"]
     return {**answer, "errors": errors} if errors else answer
-
-
-def _after(response: Response, struck: list[Rule]) -> Response:
-    """What is left of the answer once it was made."""
-    for rule in struck:
-        if rule.kind == "crash_after_create":
-            if rule.exit:
-                os._exit(_CRASH_EXIT)
-            return _BrokenOff(None)
-        if rule.kind == "cut":
-            return _BrokenOff(response)
-    return response
-
-
-class _BrokenOff(Response):
-    """The connection is dropped: after half of the body, or before any answer."""
-
-    def __init__(self, whole: Response | None) -> None:
-        super().__init__()
-        self._whole = whole
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        # ASGI has no word for hanging up, so the connection is taken from uvicorn's own request cycle.
-        cycle: Any = getattr(receive, "__self__", None)
-        if self._whole is not None:
-            start = {"type": "http.response.start", "status": 200, "headers": self._whole.raw_headers}
-            half = bytes(self._whole.body)[: len(self._whole.body) // 2]
-            await send(start)
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-        cycle.transport.close()
-        while not cycle.disconnected:
-            await asyncio.sleep(0.001)

@@ -1,6 +1,6 @@
 """The local store told to misbehave: rules that say when, and which way.
 
-The rules only decide; what a fault does to an answer is in ``app``.
+The rules only decide; what a fault does to an answer is in ``answers``.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Rule:
         Of ``graphql_errors``.
     with_data
         ``graphql_errors`` with the real data beside them.
+    chunked
+        ``cut`` in a chunked body, which has no length and then lacks its end.
     exit
         ``crash_after_create`` ends the whole process, too.
     """
@@ -71,6 +73,7 @@ class Rule:
     n: int = 1
     message: str = "The store failed inside."
     with_data: bool = False
+    chunked: bool = False
     exit: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,181 @@
+"""The aggregator: every result checked by marker, size and hash, then merged into one file.
+
+How files are merged is in ``merge``; when it is time is decided in ``phases``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dagster_l2.batch.commit import commit_rows
+from dagster_l2.batch.jobs.chunks import order_of
+from dagster_l2.batch.jobs.folders import (
+    AggregationManifest,
+    JobFolders,
+    JobOrder,
+    TaskManifest,
+    read_aggregation,
+    read_batch,
+)
+from dagster_l2.batch.jobs.model import JobError, Phase, Status, Stopped, Task
+from dagster_l2.batch.merge import merge_files
+from dagster_l2.batch.source import Source
+from dagster_l2.files import sha256, write_json
+from dagster_l2.lake import is_intact, read_manifest
+
+_LOG = logging.getLogger(__name__)
+
+
+class ResultsDamaged(JobError):
+    """Results that should be there are not, or are not what their markers say."""
+
+
+def output_path(order: JobOrder) -> Path:
+    """The file that a job's rows end in."""
+    return Path(order.output_folder) / f"{order.job_id}.parquet"
+
+
+def damaged_results(order: JobOrder, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks whose results do not count any more."""
+    folders = JobFolders.of(order)
+    return [task for task in tasks if task.has_output and not is_intact(folders.results(task.task_id))]
+
+
+def aggregate(
+    order: JobOrder, source: Source, tasks: Sequence[Task], check: Callable[[], object] = bool
+) -> AggregationManifest:
+    """Merge the results of a job into its output, and write the aggregation manifest.
+
+    ``check`` is called now and then; what it raises ends the work.
+
+    Raises
+    ------
+    ResultsDamaged
+        When the results of a task are not there as its marker says.
+    """
+    folders = JobFolders.of(order)
+    with_output = [task for task in tasks if task.has_output]
+    damaged = damaged_results(order, with_output)
+    if damaged:
+        names = ", ".join(task.task_id for task in damaged[:3])
+        raise ResultsDamaged(
+            f"The results of {len(damaged)} tasks are damaged ({names}); they are made anew."
+        )
+    files = [folders.results(task.task_id) for task in _in_order(folders, with_output)]
+    counts: dict[str, int] = {}
+    for task in with_output:
+        manifest = read_manifest(folders.results(task.task_id))
+        counts[task.batch_id or task.task_id] = manifest.row_count if manifest else 0
+    output, rows, removed = output_path(order), 0, 0
+
+    def fill(temporary: Path) -> int:
+        nonlocal rows, removed
+        merged = merge_files(
+            files,
+            temporary,
+            order=order_of(source),
+            schema=source.schema,
+            scratch=output.parent,
+            fan_in=order.definition.fan_in,
+            check=check,
+        )
+        rows, removed = merged.rows, merged.duplicates_removed
+        return rows
+
+    if any(counts.values()):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        commit_rows(output, fill, source.schema, job_id=order.job_id, batch_id="all")
+    done = AggregationManifest(
+        job_id=order.job_id,
+        phase=Phase.AGGREGATION,
+        input_files=[folders.relative(path) for path in files],
+        output_file=str(output) if rows else None,
+        total_rows=rows,
+        duplicates_removed=removed,
+        output_hash=sha256(output) if rows else None,
+        row_counts_by_batch=dict(sorted(counts.items())),
+        written_at=datetime.now(UTC).isoformat(),
+    )
+    folders.write(folders.aggregation, done)
+    return done
+
+
+def is_published(
+    jobs_root: Path, scratch_root: Path, artifact: str, *, is_intact: Callable[[Path], bool] = is_intact
+) -> bool:
+    """Whether the rows of a task are where a reader finds them, whole by ``is_intact``.
+
+    That is the output of its job; for a job without aggregation, the task's own results. The name
+    is what the log of attempts holds: a path below the folder of all jobs.
+    """
+    parts = Path(artifact).parts
+    if len(parts) < 3 or Path(artifact).is_absolute() or ".." in parts:
+        return False
+    folders = JobFolders(jobs_root, scratch_root, parts[0])
+    aggregation = read_aggregation(folders.aggregation)
+    if aggregation is not None:
+        output = Path(aggregation.output_file) if aggregation.output_file else None
+        return artifact in aggregation.input_files and (output is None or is_intact(output))
+    try:
+        order, _batch = read_batch(next(iter(sorted(folders.batches.glob("*.json")))))
+    except (JobError, StopIteration):
+        return False
+    return Phase.AGGREGATION not in order.definition.phases and is_intact(jobs_root / artifact)
+
+
+def run_aggregator(
+    order: JobOrder, source: Source, task: Task, tasks: Sequence[Task], check: Callable[[], object] = bool
+) -> None:
+    """Do the aggregator's task, with its manifest when it starts and when it ends; see `aggregate`."""
+    folders = JobFolders.of(order)
+    started = datetime.now(UTC).isoformat()
+    path = folders.task_manifest(task.task_id)
+
+    def note(status: Status, *, output: str | None = None, error: str | None = None, rows: int = 0) -> None:
+        manifest = TaskManifest(
+            job_id=task.job_id,
+            task_id=task.task_id,
+            batch_id=None,
+            role=task.role,
+            phase=task.phase,
+            group=task.group,
+            input=folders.relative(folders.root / "tasks"),
+            output_file=output,
+            status=status,
+            start_time=started,
+            end_time=None if status is Status.RUNNING else datetime.now(UTC).isoformat(),
+            metrics={"rows": rows},
+            error=error,
+        )
+        write_json(path, asdict(manifest))
+
+    note(Status.RUNNING)
+    try:
+        done = aggregate(order, source, tasks, check)
+    except Stopped:
+        raise
+    except JobError as error:
+        note(Status.FAILED, error=str(error))
+        raise
+    note(Status.SUCCESS, output=done.output_file, rows=done.total_rows)
+    _LOG.info(
+        "Merge done: %d rows of %d files, %d duplicates removed.",
+        done.total_rows,
+        len(done.input_files),
+        done.duplicates_removed,
+    )
+
+
+def _in_order(folders: JobFolders, tasks: Sequence[Task]) -> list[Task]:
+    """By the windows that they cover, so that it does not matter which task was done when."""
+
+    def key(task: Task) -> tuple[object, ...]:
+        _order, batch = read_batch(folders.batch(str(task.batch_id)))
+        left = {window.window for window in task.left}
+        return (min(w for w in batch.windows if w not in left), task.batch_id)
+
+    return sorted(tasks, key=key)

@@ -1,0 +1,44 @@
+"""What the client writes and reads beside records: filters, waits, messages. No request is sent here."""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+_MAX_RETRY_AFTER_S = 60.0
+
+
+def texts(filters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Filters as the store takes them: moments as ISO text without a zone, in UTC."""
+    out: dict[str, Any] = {}
+    for name, value in (filters or {}).items():
+        if isinstance(value, datetime):
+            moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+            out[name] = moment.isoformat(timespec="microseconds")
+        else:
+            out[name] = value
+    return out
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds of a Retry-After header (a number or a date), capped; None when absent or nonsense."""
+    text = response.headers.get("Retry-After")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(seconds, _MAX_RETRY_AFTER_S) if seconds > 0 else None
+
+
+def one_line(text: object) -> str:
+    """A text of unknown origin as the part of a sentence."""
+    return " ".join(str(text).split())[:300]
