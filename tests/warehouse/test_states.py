@@ -9,37 +9,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from warehouse_kit import DBT_PROJECT, Warehouse
+from warehouse_kit import DBT_PROJECT, Warehouse, visp_record
 
 START = datetime(2025, 1, 1)  # bronze times are UTC without a zone
 HOSTILE = "../../etc/'; drop table op_history; --\n" + "x" * 300
 WITHDRAWN = "op_withdrawn"
-
-
-def _record(dataset_id: str, op_id: str | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "datasetId": dataset_id,
-        "productId": f"product-{dataset_id}",
-        "status": "ACTIVE",
-        "createDate": "2024-12-01T00:00:00",
-        "observingProgramExecutionId": op_id,
-        "instrumentProgramExecutionId": f"program of {op_id}",
-        "instrumentName": "VISP",
-        "primaryProposalId": "pid_1",
-        "primaryExperimentId": "eid_1",
-        "startTime": "2024-01-03T12:00:00",
-        "endTime": "2024-01-03T13:00:00",
-        "boundingBox": "(10,10),(-10,-10)",
-        "wavelengthMin": 629.4,
-        "wavelengthMax": 631,
-        "stokesParameters": "IQUV",
-        "frameCount": 77694,
-        "health": {"good": 77694, "bad": None, "ill": None, "unknown": None},
-        "gosStatus": {"open": 77694, "opening": None, "closed": None, "closing": None, "undefined": None},
-        "aoLocked": 77694,
-        "bucket": "public",
-        **changes,
-    }
 
 
 STEPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -86,14 +60,14 @@ def warehouse(new_warehouse: Callable[[], Warehouse]) -> Warehouse:
     warehouse = new_warehouse()
     warehouse.environment = {"L2_STORE_NAME": "the observatory's store", "L2_IS_DEMO": "true"}
     records = [
-        _record("A", HOSTILE, isEmbargoed=True, embargoEndDate="2999-03-01T00:00:00Z"),
-        _record("B", "op_good"),
-        _record(
+        visp_record("A", HOSTILE, isEmbargoed=True, embargoEndDate="2999-03-01T00:00:00Z"),
+        visp_record("B", "op_good"),
+        visp_record(
             "B0", "op_good", productId="product-B", createDate="2024-11-01T00:00:00", stokesParameters="I"
         ),
-        _record("C", WITHDRAWN, status="DEPRECATED"),
-        _record("D", None),
-        _record(
+        visp_record("C", WITHDRAWN, status="DEPRECATED"),
+        visp_record("D", None),
+        visp_record(
             "E", "op_garbage", boundingBox="(NaN,NaN),(NaN,NaN)", frameCount=0, health=None, spectralLines=[]
         ),
         {"datasetId": "F", "createDate": "2024-12-01T00:00:00", "primaryProposalId": "pid_1"},

@@ -20,8 +20,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from dagster_l2.assets.export import transitions_table
-from dagster_l2.sources import ScanTables
+from dagster_l2.assets.warehouse import bronze_tables
 from dagster_l2.store import RECORD_TYPES, FieldType, RecordType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,10 +28,7 @@ DBT_PROJECT = REPOSITORY / "dbt_project"
 DUMPS = ("2025-05-08", "2025-06-25", "2025-10-23")
 
 RECORDS = {record_type.table: record_type for record_type in RECORD_TYPES}
-SCHEMAS: dict[str, Mapping[str, Any]] = {
-    table.name: table.schema
-    for table in (*ScanTables.under(Path("lake")).all(), transitions_table(Path("lake")))
-}
+SCHEMAS: dict[str, Mapping[str, Any]] = {table.name: table.schema for table in bronze_tables(Path("lake"))}
 
 
 def _value(field_type: FieldType, value: Any) -> Any:
@@ -139,3 +135,30 @@ def dump(folder: Path, date: str) -> list[dict[str, Any]]:
         for path in sorted((folder / date).glob("*.json"))
         for record in json.loads(path.read_text(encoding="utf-8"))["data"]["datasetInventories"]
     ]
+
+
+def visp_record(dataset_id: str, op_id: str | None, **changes: Any) -> dict[str, Any]:
+    """A record of a ViSP dataset that fulfils every criterion, with changes."""
+    return {
+        "datasetId": dataset_id,
+        "productId": f"product-{dataset_id}",
+        "status": "ACTIVE",
+        "createDate": "2024-12-01T00:00:00",
+        "observingProgramExecutionId": op_id,
+        "instrumentProgramExecutionId": f"program of {op_id}",
+        "instrumentName": "VISP",
+        "primaryProposalId": "pid_1",
+        "primaryExperimentId": "eid_1",
+        "startTime": "2024-01-03T12:00:00",
+        "endTime": "2024-01-03T13:00:00",
+        "boundingBox": "(10,10),(-10,-10)",
+        "wavelengthMin": 629.4,
+        "wavelengthMax": 631,
+        "stokesParameters": "IQUV",
+        "frameCount": 77694,
+        "health": {"good": 77694, "bad": None, "ill": None, "unknown": None},
+        "gosStatus": {"open": 77694, "opening": None, "closed": None, "closing": None, "undefined": None},
+        "aoLocked": 77694,
+        "bucket": "public",
+        **changes,
+    }

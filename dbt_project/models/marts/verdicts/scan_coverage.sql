@@ -2,6 +2,22 @@ with attempts as (
     select * from {{ ref('stg_batch__attempts') }}
 ),
 
+-- Two sweeps ask for the same: which of them it was, and in what form, tells units of work apart, not what
+-- they cover.
+asked as (
+    select
+        * replace (
+            case
+                when json_valid(query)
+                    then json_merge_patch(
+                        query, '{"sweep": null, "format": null, "schema_version": null}'
+                    )::varchar
+                else query
+            end as query
+        )
+    from attempts
+),
+
 -- An attempt writes a row when it starts and one when it ends; one that was killed has only the first.
 latest as (
     select
@@ -10,7 +26,7 @@ latest as (
             count(*) filter (where status = 'PENDING') over same_window,
             count(*) filter (where status <> 'PENDING') over same_window
         ) as attempts
-    from attempts
+    from asked
     window same_window as (partition by source, query, window_start, window_end)
     qualify row_number() over (
         partition by source, query, window_start, window_end order by attempt_id desc
