@@ -8,12 +8,13 @@ DBT_SOURCES := $(shell find dbt_project -name target -prune -o -name logs -prune
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run ui test check format docs bench lock clean
+.PHONY: help setup run ui test test-slurm check format docs bench lock clean
 
 help:
 	@echo "make run    set up, then one pass of the whole pipeline on the embedded default"
 	@echo "make ui     the Dagster UI, its daemon and the local store"
 	@echo "make test   all tests, real PostgreSQL included"
+	@echo "make test-slurm  jobs on a real Slurm of this host; Debian, as root; installs slurm-wlm and munge"
 	@echo "make check  lint, format, types, SQL lint"
 	@echo "make docs   the dbt docs as one HTML file"
 	@echo "make bench  the benchmarks"
@@ -42,6 +43,11 @@ ui: setup
 
 test: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Nothing of it stays: daemons, files and jobs end with the tests; the two packages remain installed.
+test-slurm: $(VENV)/.dev
+	(command -v slurmctld && command -v munged) > /dev/null || (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge)
+	$(BIN)/python -m pytest tests/slurm/slurm_jobs.py
 
 check: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/ruff check .

@@ -7,22 +7,25 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_l2.assets import bronze, ledger, warehouse
+from dagster_l2.assets import bronze, ledger, reach, warehouse
 from dagster_l2.checks import ALL_CHECKS
-from dagster_l2.jobs import handover_job, pass_job, scan_job
+from dagster_l2.jobs import handover_job, pass_job, reach_job, scan_job
 from dagster_l2.resources import default_resources
 from dagster_l2.schedules import build_schedules
 from dagster_l2.sensors import build_ready_sensor
 from dagster_l2.settings import Settings, load_settings
 
-ASSETS: list[dg.AssetsDefinition] = [
+ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     bronze.scan,
+    reach.reach,
+    warehouse.JOB_TASKS,
     warehouse.verdict_models,
     ledger.decisions,
     ledger.input_packages,
     ledger.handovers,
     ledger.published,
     ledger.transitions,
+    ledger.annotations,
     warehouse.state_models,
     warehouse.gold,
 ]
@@ -54,7 +57,7 @@ def build_defs(
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ALL_CHECKS,
-        jobs=[pass_job, handover_job, scan_job],
+        jobs=[pass_job, handover_job, scan_job, reach_job],
         schedules=build_schedules(settings),
         sensors=[build_ready_sensor(settings)],
         resources={**default_resources(settings), **(resource_overrides or {})},

@@ -5,8 +5,12 @@ import json
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from dagster_l2.assets.tables import counts_table, rows_table
+from dagster_l2.queue import named, overdue_by_responsible
 from dagster_l2.resources import L2, rows_of
 from dagster_l2.sources import ScanTables
+
+_SHOWN = 50
 
 
 @dg.asset_check(
@@ -35,7 +39,7 @@ def windows_complete(warehouse: DuckDBResource) -> dg.AssetCheckResult:
     bad = rows_of(
         warehouse,
         "select window_start, window_end, status, records, expected_records from scan_coverage"
-        " where status not in ('DOWNLOADED', 'SKIPPED_NO_DATA') limit 20",
+        " where source = 'metadata_store' and status not in ('DOWNLOADED', 'SKIPPED_NO_DATA') limit 20",
     )
     return dg.AssetCheckResult(passed=not bad, metadata={"windows": json.dumps(bad, default=str, indent=1)})
 
@@ -47,15 +51,23 @@ def windows_complete(warehouse: DuckDBResource) -> dg.AssetCheckResult:
     pool="warehouse",
 )
 def nothing_overdue(warehouse: DuckDBResource) -> dg.AssetCheckResult:
-    """Pass when no OP is overdue."""
+    """Pass when no OP is overdue; else say for how many of them each one is responsible."""
     late = rows_of(
         warehouse,
-        "select op_id, state, responsible, days_in_state from work_queue where is_overdue order by rank",
+        "select rank, op_id, state, responsible, reason, days_in_state, limit_days, is_overdue"
+        " from work_queue where is_overdue order by rank",
     )
+    counts = overdue_by_responsible(late)
+    verb = "OP is" if len(late) == 1 else "OPs are"
     return dg.AssetCheckResult(
         passed=not late,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"overdue": len(late), "first": json.dumps(late[:20], default=str, indent=1)},
+        description=f"{len(late)} {verb} overdue: {named(counts)}" if late else "No OP is overdue",
+        metadata={
+            "overdue": len(late),
+            "by responsible": counts_table("responsible", counts),
+            "first": rows_table(late[:_SHOWN], ("op_id", "state", "responsible", "reason", "days_in_state")),
+        },
     )
 
 

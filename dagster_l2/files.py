@@ -1,7 +1,8 @@
 """Files that survive a crash, and names that stay in their folder.
 
-Durable writes (temporary file, fsync, rename, fsync of the folder), folder names for ids that come from
-outside, and locks that a death frees. No formats and no layout: those live in the rooms that own them.
+Durable writes (temporary file, fsync, rename, fsync of the folder) in steps that a test can watch, folder
+names for ids that come from outside, and locks that a death frees. No formats and no layout: those live in
+the rooms that own them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,25 @@ class AlreadyRunning(L2Error):
     """Another process holds the lock; the message says who and since when."""
 
     exit_code = 3
+
+
+_watch: Callable[[str], None] | None = None
+
+
+def watch_steps(watch: Callable[[str], None] | None) -> None:
+    """Show ``watch`` each durable step just before it is taken, in this process; None ends that.
+
+    What it raises is what the step fails with. So a test finds every step that the code takes, and can
+    end the process, or refuse the disk, at each of them.
+    """
+    global _watch
+    _watch = watch
+
+
+def step(name: str) -> None:
+    """Say that a durable step comes next: a write, an fsync, a rename, a row of the state database."""
+    if _watch is not None:
+        _watch(name)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -57,18 +77,22 @@ def write_durably(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
+        step(f"write {path.name}")
         write(temporary)
+        step(f"fsync {path.name}")
         fsync_file(temporary)
+        step(f"rename {path.name}")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    step(f"fsync the folder of {path.name}")
     fsync_folder(path.parent)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
     """Write ``content`` as readable JSON, durably."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    text = json.dumps(content, indent=indent, ensure_ascii=False, default=str) + "\n"
     write_durably(path, lambda temporary: _write_text(temporary, text))
 
 

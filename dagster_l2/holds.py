@@ -5,10 +5,16 @@ Whether something holds it back is decided in ``publishing``; here it is noted a
 
 from __future__ import annotations
 
-from dagster_l2.ledger import Ledger, Present
+from collections.abc import Mapping
+
+from dagster_l2.ledger import Annotation, Ledger, Present
 
 APPROVED = "publish_approved"
 WAITS = "publish_waits"
+
+# How the reasons of `publishing.publish_blocker` begin.
+_EMBARGO = "embargoed"
+_APPROVAL = "waits for approval"
 
 
 def is_approved(ledger: Ledger, present: Present) -> bool:
@@ -26,12 +32,29 @@ def approve(ledger: Ledger, present: Present, *, actor: str) -> None:
 
 def waiting_reason(ledger: Ledger, present: Present) -> str | None:
     """Why this Inverted OP was not published when it was last looked at; None when nothing was noted."""
-    notes = [
-        note
-        for note in ledger.annotations(present.op_id, WAITS)
-        if note.details.get("inversion_id") == present.inversion_id
-    ]
-    return str(notes[-1].details["reason"]) if notes else None
+    latest = ledger.latest_annotations([WAITS], present.op_id).get(present.op_id, {})
+    noted = _of_this_inversion(present, latest.get(WAITS))
+    return str(noted.details["reason"]) if noted else None
+
+
+def waits_for(present: Present, latest: Mapping[str, Annotation]) -> str | None:
+    """What an Inverted OP waits for now, from its latest annotations; None when nothing is known.
+
+    An approval counts as soon as it is given, before publishing is tried again.
+    """
+    noted = _of_this_inversion(present, latest.get(WAITS))
+    if noted is None:
+        return None
+    reason = str(noted.details["reason"])
+    approval = _of_this_inversion(present, latest.get(APPROVED))
+    if approval and approval.annotation_id > noted.annotation_id and reason.startswith(_APPROVAL):
+        return f"approved by {approval.actor}: the next pass publishes it"
+    return reason
+
+
+def is_embargo(reason: str | None) -> bool:
+    """Whether it is an embargo that holds an inversion back."""
+    return reason is not None and reason.startswith(_EMBARGO)
 
 
 def note_waiting(ledger: Ledger, present: Present, reason: str, *, actor: str) -> None:
@@ -39,3 +62,8 @@ def note_waiting(ledger: Ledger, present: Present, reason: str, *, actor: str) -
     if waiting_reason(ledger, present) != reason:
         details = {"inversion_id": present.inversion_id, "reason": reason}
         ledger.annotate(present.op_id, kind=WAITS, actor=actor, details=details)
+
+
+def _of_this_inversion(present: Present, annotation: Annotation | None) -> Annotation | None:
+    is_its = annotation is not None and annotation.details.get("inversion_id") == present.inversion_id
+    return annotation if is_its else None

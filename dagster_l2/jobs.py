@@ -1,25 +1,31 @@
-"""The jobs: one whole pass, the short way for a hand-over, and the scan alone; each in one process."""
+"""The jobs: one whole pass, the short way for a hand-over, the scan alone, REACH; each in one process."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from dagster_l2.assets import bronze, ledger, warehouse
+from dagster_l2.assets import bronze, ledger, reach, warehouse
 
 PASS = "whole_pass"  # noqa: S105 - a job's name
 HANDOVER = "handover"
 SCAN = "scan_store"
+REACH = "download_reach"
 
 pass_job = dg.define_asset_job(
     PASS,
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(reach.reach),
     description="One whole pass: scan, build, decide, preprocess, take hand-overs, publish, gold.",
 )
 
 handover_job = dg.define_asset_job(
     HANDOVER,
     selection=dg.AssetSelection.assets(
-        ledger.handovers, ledger.published, ledger.transitions, warehouse.state_models, warehouse.gold
+        ledger.handovers,
+        ledger.published,
+        ledger.transitions,
+        ledger.annotations,
+        warehouse.state_models,
+        warehouse.gold,
     ),
     description="Take hand-overs and publish without waiting for a scan; ends with fresh states in gold.",
 )
@@ -28,4 +34,10 @@ scan_job = dg.define_asset_job(
     SCAN,
     selection=dg.AssetSelection.assets(bronze.scan).without_checks(),
     description="Scan the metadata store into bronze, and nothing else.",
+)
+
+reach_job = dg.define_asset_job(
+    REACH,
+    selection=dg.AssetSelection.assets(reach.reach),
+    description="Download days of REACH into bronze; a span of days is one run.",
 )

@@ -1,63 +1,153 @@
-"""The work queue as it is now: rank and rules from gold, state and claimer live from the ledger."""
+"""The work queue as it is now: merit and rules from gold; state, claimer and what people say from the ledger.
+
+It is ranked anew each time, so what was said a second ago counts. How merit is measured is in the warehouse.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from dagster_l2.gold import Row, read_gold
-from dagster_l2.holds import waiting_reason
-from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.gold import BadQuery, NoGold, Row, read_gold
+from dagster_l2.holds import APPROVED, WAITS, is_embargo, waits_for
+from dagster_l2.ledger import ASSIGNED, NOTE, PRIORITY, PRIORITY_LEVELS, Annotation, Ledger, Present, State
+
+_KINDS = (PRIORITY, ASSIGNED, NOTE, WAITS, APPROVED)
+
+
+class OldGold(NoGold):
+    """Gold was built by an earlier version."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """What gold knows: merit by OP, rules by state, the parts of the score and what a level counts."""
+
+    merits: dict[str, Row]
+    rules: dict[str, Row]
+    parts: list[str]
+    level_weight: float
 
 
 def live_queue(gold: Path, ledger: Ledger) -> list[Row]:
-    """The OPs that wait for a person or a step, best first.
+    """The OPs that wait for a person or a step, best first, with their rank among all.
 
-    An OP whose state has moved since gold was built shows its state of now; one that gold has no rank for
-    comes last.
+    An OP whose state has moved since gold was built shows its state of now. One that gold has no merit for
+    comes after those of the same priority.
 
     Raises
     ------
     NoGold
-        Before the first pass.
+        Before the first pass; `OldGold` before the first one of this version.
     """
-    ranked = {row["op_id"]: row for row in read_gold(gold, "select * from work_queue")}
-    rules = {row["state"]: row for row in read_gold(gold, "select * from state_rules")}
+    known = _read(gold)
+    said = ledger.latest_annotations(_KINDS)
+    now = datetime.now(UTC)
     rows = [
-        _row(ledger, present, ranked.get(present.op_id, {}), rules[present.state.value])
+        _row(present, known, said.get(present.op_id, {}), now)
         for present in ledger.present_all().values()
-        if rules[present.state.value]["is_queued"]
+        if known.rules[present.state.value]["is_queued"]
     ]
-    rows.sort(key=lambda row: (row["rank"] is None, row["rank"], row["op_id"]))
+    rows.sort(
+        key=lambda row: (-row["priority_score"], -row["priority"], row["merit_score"] is None, row["op_id"])
+    )
+    for rank, row in enumerate(rows, start=1):
+        row["rank"] = rank
     return rows
 
 
-def _row(ledger: Ledger, present: Present, ranked: Row, rule: Row) -> Row:
-    days = (datetime.now(UTC) - present.since).total_seconds() / 86400
+def part_columns(row: Row) -> list[str]:
+    """The columns of a row of the queue that the merit is made of."""
+    return [name for name in row if name.endswith("_score") and name not in ("priority_score", "merit_score")]
+
+
+def overdue_by_responsible(rows: Iterable[Row]) -> dict[str, int]:
+    """How many of these rows are overdue, by who is responsible; the most first."""
+    counts = Counter(str(row["responsible"]) for row in rows if row["is_overdue"])
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def named(counts: Mapping[str, int]) -> str:
+    """Counts by name in one line: ``ann 2, operator 1``."""
+    return ", ".join(f"{name if name.isprintable() else ascii(name)} {n}" for name, n in counts.items())
+
+
+def _read(gold: Path) -> _Gold:
+    merits = {row["op_id"]: row for row in read_gold(gold, "select * from work_queue")}
+    rules = {row["state"]: row for row in read_gold(gold, "select * from state_rules")}
+    try:
+        parts = {row["part"]: row for row in read_gold(gold, "select * from priority_parts")}
+    except BadQuery:
+        raise OldGold(f"{gold} was built by an earlier version: `l2 run` builds it anew.") from None
+    weight = parts.pop(PRIORITY)["weight"]
+    return _Gold(merits, rules, [f"{part}_score" for part in parts], weight)
+
+
+def _row(present: Present, known: _Gold, said: Mapping[str, Annotation], now: datetime) -> Row:
+    merit, rule = known.merits.get(present.op_id, {}), known.rules[present.state.value]
+    days = (now - present.since).total_seconds() / 86400
     limit = rule["limit_days"]
-    responsible = rule["responsible"]
-    if present.state is State.WORKING:
-        responsible = present.claimed_by or responsible
+    is_held, reason = _hold(present, merit, said, now)
+    level = _level(said.get(PRIORITY))
+    assigned_to = said[ASSIGNED].details.get("to") if ASSIGNED in said else None
     return {
-        "rank": ranked.get("rank"),
+        "rank": None,
         "op_id": present.op_id,
         "state": present.state.value,
-        "responsible": responsible,
-        "reason": _reason(ledger, present, rule),
+        "responsible": _person(present, rule, assigned_to) or rule["responsible"],
+        "reason": reason or _reason(present) or rule["waiting_for"],
         "days_in_state": round(days, 2),
-        "is_overdue": limit is not None and days > limit,
-        "priority_score": ranked.get("priority_score"),
+        "limit_days": limit,
+        "is_overdue": limit is not None and days > limit and not is_held,
+        "is_held_by_embargo": is_held,
+        "priority_score": round((merit.get("merit_score") or 0.0) + known.level_weight * level, 6),
+        "priority": level,
+        "merit_score": merit.get("merit_score"),
+        **{part: merit.get(part) for part in known.parts},
+        "assigned_to": assigned_to,
         "claimed_by": present.claimed_by,
         "inputs_changed": present.inputs_changed,
+        "note": said[NOTE].details.get("text") if NOTE in said else None,
     }
 
 
-def _reason(ledger: Ledger, present: Present, rule: Row) -> Any:
-    if present.state is State.INVERTED:
-        return waiting_reason(ledger, present) or rule["waiting_for"]
+def _level(said: Annotation | None) -> int:
+    level = said.details.get("level") if said else 0
+    return min(max(level, PRIORITY_LEVELS[0]), PRIORITY_LEVELS[-1]) if isinstance(level, int) else 0
+
+
+def _person(present: Present, rule: Row, assigned_to: str | None) -> str | None:
+    """Who stands in the role's place by name, as the rule of the state has it."""
+    by = {"claim": present.claimed_by or present.actor, "assignment": assigned_to}
+    return by.get(rule["named_by"])
+
+
+def _hold(
+    present: Present, merit: Row, said: Mapping[str, Annotation], now: datetime
+) -> tuple[bool, str | None]:
+    """Whether an embargo holds an Inverted OP, and what it waits for.
+
+    What was noted when publishing was last tried is the store's word of then; before any try gold tells.
+    """
+    if present.state is not State.INVERTED:
+        return False, None
+    noted = waits_for(present, said)
+    if noted is not None:
+        return is_embargo(noted), noted
+    until = merit.get("embargo_end_date")
+    is_held = bool(merit.get("is_held_by_embargo")) and (until is None or until.replace(tzinfo=UTC) > now)
+    return is_held, merit["reason"] if is_held else None
+
+
+def _reason(present: Present) -> str | None:
+    """What the ledger itself says of why it waits."""
     if present.state is State.ERROR:
-        return present.details.get("message") or rule["waiting_for"]
-    if present.inputs_changed:
+        step, message = present.details.get("step"), present.details.get("message")
+        failed = f"failed in {step or 'an unknown step'}"
+        return f"{failed}: {message}" if message else failed
+    if present.state is State.WORKING and present.inputs_changed:
         return "its inputs have changed since it was claimed"
-    return rule["waiting_for"]
+    return None

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_duckdb import DuckDBResource
 
-from dagster_l2.errors import L2Error
+from dagster_l2.errors import L2Error, one_sentence_of
 from dagster_l2.ledger import Ledger
 from dagster_l2.project import warehouse_project
 from dagster_l2.settings import Settings
@@ -78,14 +78,7 @@ def one_sentence() -> Iterator[None]:
     except L2Error as error:
         raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from error
     except OSError as error:
-        raise dg.Failure(disk_sentence(error), metadata={"exit_code": 1}, allow_retries=False) from error
-
-
-def disk_sentence(error: OSError) -> str:
-    """One sentence for a file that could not be read or written."""
-    what = f" ({error.filename})" if error.filename else ""
-    reason = error.strerror or str(error)
-    return f"The disk refused{what}: {reason}. Make room or mend the rights and run again; nothing is lost."
+        raise dg.Failure(one_sentence_of(error), metadata={"exit_code": 1}, allow_retries=False) from error
 
 
 def default_resources(settings: Settings) -> dict[str, Any]:

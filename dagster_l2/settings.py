@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import write_json
+from dagster_l2.logs import LogFormat, log_as
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -44,7 +45,33 @@ class Settings(BaseSettings):
     store_records: Path | None = Field(None, description="Folder or file of JSON dumps for the local store.")
     store_port: int = Field(8765, description="Port of `l2 store serve`.")
     store_timeout_s: float = Field(60.0, description="Seconds that one answer may stall.")
+    store_rate_max: float | None = Field(
+        None, gt=0, description="Requests per second to the store at most, by all processes; unset: no limit."
+    )
     demo_observing_programs: int = Field(40, description="Size of the local store's generated records.")
+
+    udl_url: str | None = Field(
+        None, repr=False, description="The UDL that REACH comes from; unset: the local store."
+    )
+    udl_token: SecretStr | None = Field(None, description="Sent behind Basic in the Authorization header.")
+    reach_settled_days: float = Field(
+        7, ge=0, description="A day of REACH that ended longer ago does not change any more."
+    )
+    reach_satellites: int = Field(
+        32, ge=1, description="Satellites of REACH: what a whole day is measured by."
+    )
+    reach_cadence_s: int = Field(5, ge=1, description="Seconds between two samples of a REACH dosimeter.")
+    availability_floor: float = Field(
+        0, ge=0, le=100, description="Percent; a day with less is downloaded again; 0: never."
+    )
+    executor: Literal["threads", "processes", "dask", "slurm"] | None = Field(
+        None, description="Who does the tasks of a job; unset: what its definition says."
+    )
+    executor_workers: int | None = Field(
+        None, ge=1, description="Tasks of a job at once; unset: what its definition says."
+    )
+    dask_address: str | None = Field(None, description="A Dask scheduler; unset: a cluster of this machine.")
+    scratch_dir: Path | None = Field(None, description="Chunks of unfinished downloads; unset: data/scratch.")
 
     scan_window_records: int = Field(1000, ge=1, description="A larger window of a scan is halved.")
     scan_workers: int = Field(4, ge=1, description="Windows of a scan in flight.")
@@ -57,10 +84,17 @@ class Settings(BaseSettings):
     publish_bucket: str | None = Field(None, description="Bucket when the inputs do not share one.")
     publish_embargoed: bool = Field(False, description="Publish embargoed OPs too.")
 
+    retry_limit: int = Field(
+        3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
+    )
+
     operators: str = Field("operator", description="Names that may act for others, separated by commas.")
+    log_format: LogFormat | None = Field(
+        None, description="text or json: log lines on standard error; unset: warnings only."
+    )
     ready_sensor_s: int = Field(30, ge=5, description="Seconds between looks for ready events.")
 
-    @field_validator("store_kind", "publish", mode="before")
+    @field_validator("store_kind", "publish", "executor", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -81,6 +115,22 @@ class Settings(BaseSettings):
         return self.data / "lake"
 
     @property
+    def jobs_folder(self) -> Path:
+        """Folder of the jobs' manifests and results."""
+        return self.data / "jobs"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what unfinished tasks keep."""
+        return self.scratch_dir.expanduser().absolute() if self.scratch_dir else self.data / "scratch"
+
+    @property
+    def executor_rules(self) -> dict[str, str | int]:
+        """What is set of the executor rules, over those of a job's definition."""
+        rules = {"kind": self.executor, "workers": self.executor_workers, "address": self.dask_address}
+        return {name: value for name, value in rules.items() if value is not None}
+
+    @property
     def warehouse(self) -> Path:
         """The pipeline's own DuckDB file."""
         return self.data / "warehouse.duckdb"
@@ -89,6 +139,11 @@ class Settings(BaseSettings):
     def gold(self) -> Path:
         """The analysts' DuckDB file."""
         return self.data / "l2.duckdb"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The figures for a scraper, as Prometheus text."""
+        return self.data / "metrics" / "l2.prom"
 
     @property
     def operator_names(self) -> frozenset[str]:
@@ -107,7 +162,11 @@ class Settings(BaseSettings):
 
     @property
     def origin(self) -> str | None:
-        """``demo`` or ``store``: where the records of this data folder come from; None while empty."""
+        """Where the records of this data folder come from; None while empty.
+
+        ``demo``: they are generated; ``store``: from a store or its dumps; ``udl``: so far there are only
+        observations, from a real UDL.
+        """
         try:
             content = json.loads((self.data / ORIGIN_MARK).read_text(encoding="utf-8"))
             return str(content["origin"])
@@ -126,9 +185,38 @@ class Settings(BaseSettings):
 
     def mark_origin(self) -> None:
         """Remember, before the first scan, whether this data folder is a demo; it stays so."""
-        if self.origin is None:
+        origin = self.origin
+        if self.is_embedded_default and (origin == "udl" or self.udl_url is not None):
+            raise SettingsError(
+                f"Generated records must not mix with a real UDL's observations in {self.data}:"
+                " set L2_STORE_URL or L2_STORE_RECORDS,"
+                " or unset L2_UDL_URL and set L2_DATA_DIR to another folder."
+            )
+        if origin in (None, "udl"):
             origin = "demo" if self.is_embedded_default else "store"
             write_json(self.data / ORIGIN_MARK, {"origin": origin})
+
+    def mark_reach_origin(self) -> None:
+        """Remember, before the first download, whether the observations of this data folder are real ones."""
+        self.check_reach()
+        if self.origin is None:
+            origin = "demo" if self.udl_url is None else "udl" if self.is_embedded_default else "store"
+            write_json(self.data / ORIGIN_MARK, {"origin": origin})
+
+    def check_reach(self) -> None:
+        """Refuse generated observations beside real records.
+
+        Raises
+        ------
+        SettingsError
+            When L2_UDL_URL is not set in a folder that is, or is to be, no demo.
+        """
+        is_real = self.origin in ("store", "udl") or (self.origin is None and not self.is_embedded_default)
+        if self.udl_url is None and is_real:
+            raise SettingsError(
+                f"{self.data} is no demo, and generated observations must not mix with real records:"
+                " set L2_UDL_URL, or set L2_DATA_DIR to another folder."
+            )
 
     def check(self) -> None:
         """Refuse settings that do not go together.
@@ -140,10 +228,13 @@ class Settings(BaseSettings):
             publish to.
         """
         origin = self.origin
-        if origin == "demo" and not self.is_embedded_default:
+        if origin == "demo" and (not self.is_embedded_default or self.udl_url is not None):
             name = "L2_STORE_URL" if self.store_url else "L2_STORE_RECORDS"
+            name, whose = (
+                ("L2_UDL_URL", "a real UDL's") if self.is_embedded_default else (name, "a real store's")
+            )
             raise SettingsError(
-                f"{self.data} holds the history of a demo, which must not mix with a real store's:"
+                f"{self.data} holds the history of a demo, which must not mix with {whose}:"
                 f" unset {name}, or set L2_DATA_DIR to another folder."
             )
         if origin == "store" and self.is_embedded_default:
@@ -156,7 +247,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read and check the settings.
+    """Read and check the settings, and let the log lines of this process look as they say.
 
     Raises
     ------
@@ -170,4 +261,5 @@ def load_settings() -> Settings:
         name = "L2_" + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name} is not usable: {first['msg']}.") from None
     settings.check()
+    log_as(settings.log_format)
     return settings

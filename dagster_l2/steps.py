@@ -1,33 +1,40 @@
 """One step of the pipeline for all observing programs that wait for it, composed from the rooms.
 
-Level-triggered: each compares what the ledger has with what should be, and one OP that fails stops no
-other. No Dagster and no printing here; the rules are in the rooms.
+Level-triggered: each compares what the ledger has with what should be. One OP that fails goes to Error and
+stops no other. No Dagster and no printing here; the rules are in the rooms.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from dagster_l2.errors import L2Error
+from dagster_l2.errors import error_class, one_sentence_of
 from dagster_l2.files import AlreadyRunning, safe_name
 from dagster_l2.holds import is_approved, note_waiting
 from dagster_l2.inputs import (
-    PackageRefused,
     build_package,
     package_details,
     package_folder,
     read_package,
     write_package,
 )
-from dagster_l2.ledger import Conflict, Ledger, Present, ScienceEvent, State
-from dagster_l2.products import ProductsRefused, quicklook, take_home, verify
-from dagster_l2.publishing import Publisher, publish_blocker
+from dagster_l2.ledger import (
+    Conflict,
+    IllegalTransition,
+    Ledger,
+    LedgerUnavailable,
+    Present,
+    ScienceEvent,
+    State,
+)
+from dagster_l2.products import ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
+from dagster_l2.publishing import Publisher, PublishFailed, publish_blocker
 from dagster_l2.store import StoreClient, StoreError
 
 
@@ -57,21 +64,9 @@ def prepare_inputs(
         by_op[row["op_id"]].append(row)
     waiting = [present for present in ledger.present_all().values() if present.state is State.INVERTIBLE]
     for present in sorted(waiting, key=lambda present: present.op_id):
-        try:
+        with _one_fails_alone(ledger, report, present, "preprocess", actor=actor, run_id=run_id):
             _prepare(ledger, data, present, by_op[present.op_id], actor=actor, run_id=run_id)
             report.done.append(present.op_id)
-        except Conflict as error:
-            report.refused.append((present.op_id, str(error)))
-        except PackageRefused as error:
-            ledger.fail(
-                present.op_id,
-                step="preprocess",
-                error_class="permanent",
-                message=str(error),
-                actor=actor,
-                run_id=run_id,
-            )
-            report.failed.append((present.op_id, str(error)))
     return report
 
 
@@ -111,7 +106,13 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
             folder, op_id=event.op_id, inversion_id=event.inversion_id, dataset_ids=event.dataset_ids
         )
         home = data / "products" / safe_name(event.inversion_id)
-        take_home(folder, home, verified)
+        try:
+            take_home(folder, home, verified)
+        except ProductsNotTaken as error:
+            if error_class(error) == "transient":
+                raise
+            # Changed or gone since they were verified: it takes another hand-over, not another try.
+            raise ProductsRefused([str(error).rstrip(".")]) from error
         report.picture = quicklook(home)
         plain = verified.as_dict()
         package = read_package(package_folder(data, event.op_id))
@@ -123,17 +124,16 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
         }
 
     for event in ledger.pending_events():
-        try:
-            outcome = ledger.settle(event, check, run_id=run_id, actor=actor, refusals=(ProductsRefused,))
-        except AlreadyRunning:
-            continue  # another run takes these products home and settles the event
-        except L2Error as error:
-            report.failed.append((event.op_id, str(error)))
-            continue
-        if outcome.is_accepted:
-            report.done.append(event.inversion_id)
-        else:
-            report.refused.append((event.op_id, outcome.reason or ""))
+        present = ledger.present(event.op_id)
+        with _one_fails_alone(ledger, report, present, "verify", actor=actor, run_id=run_id):
+            try:
+                outcome = ledger.settle(event, check, run_id=run_id, actor=actor, refusals=(ProductsRefused,))
+            except AlreadyRunning:
+                continue  # another run takes these products home and settles the event
+            if outcome.is_accepted:
+                report.done.append(event.inversion_id)
+            else:
+                report.refused.append((event.op_id, outcome.reason or ""))
     return report
 
 
@@ -159,28 +159,64 @@ def publish_inverted(
     with open_store() as store:
         publisher = Publisher(store, ledger, default_bucket)
         for present in sorted(waiting, key=lambda present: present.since):
-            try:
-                records = _inverted_records(store, present)
-                reason = _held_back(ledger, present, records, mode, publish_embargoed, now)
-                if reason is not None:
-                    note_waiting(ledger, present, reason, actor=actor)
-                    report.refused.append((present.op_id, reason))
-                    continue
-                publisher.publish(
-                    present.op_id, proposal_id=records[0]["primaryProposalId"], actor=actor, run_id=run_id
-                )
-                report.done.append(str(present.inversion_id))
-            except L2Error as error:
-                report.failed.append((present.op_id, str(error)))
-                if isinstance(error, StoreError) and error.transient:
-                    break  # the store is down: asking for each OP would take as long as all its tries
+            with _one_fails_alone(ledger, report, present, "publish", actor=actor, run_id=run_id):
+                try:
+                    records = _inverted_records(store, present)
+                    reason = _held_back(ledger, present, records, mode, publish_embargoed, now)
+                    if reason is not None:
+                        note_waiting(ledger, present, reason, actor=actor)
+                        report.refused.append((present.op_id, reason))
+                        continue
+                    publisher.publish(
+                        present.op_id, proposal_id=records[0]["primaryProposalId"], actor=actor, run_id=run_id
+                    )
+                    report.done.append(str(present.inversion_id))
+                except PublishFailed as error:
+                    report.failed.append((present.op_id, str(error)))  # and in Error already
+                except StoreError as error:
+                    # The store's failure, not the OP's: it stays Inverted, and the next run looks again.
+                    report.failed.append((present.op_id, str(error)))
+                    if error.transient:
+                        break  # asking for each OP would take as long as all its tries
     return report
+
+
+@contextmanager
+def _one_fails_alone(
+    ledger: Ledger, report: StepReport, seen: Present, step: str, *, actor: str, run_id: str | None
+) -> Iterator[None]:
+    """Bring an OP to Error when its part of a step fails, and let the step go on.
+
+    One that another moved meanwhile is left where it is. A ledger that can't be used ends the step.
+    """
+    try:
+        yield
+    except LedgerUnavailable:
+        raise
+    except (Conflict, IllegalTransition) as error:
+        report.refused.append((seen.op_id, str(error)))
+    except Exception as error:  # noqa: BLE001 - what nobody foresaw in one OP must stop no other either
+        message = one_sentence_of(error)
+        try:
+            ledger.fail(
+                seen.op_id,
+                step=step,
+                error_class=error_class(error),
+                message=message,
+                actor=actor,
+                run_id=run_id,
+                seen=seen.seq,
+            )
+        except (Conflict, IllegalTransition) as moved:
+            report.refused.append((seen.op_id, f"{message} ({moved})"))
+        else:
+            report.failed.append((seen.op_id, message))
 
 
 def _inverted_records(store: StoreClient, present: Present) -> list[dict[str, Any]]:
     dataset_ids = list(present.details["dataset_ids"])
     # An empty list would mean no filter, and so every record of the store.
-    return store.datasets({"datasetIds": dataset_ids}) if dataset_ids else []
+    return list(store.datasets({"datasetIds": dataset_ids})) if dataset_ids else []
 
 
 def _held_back(
@@ -202,14 +238,10 @@ def _held_back(
             mode=mode,
             approved=is_approved(ledger, present),
             is_embargoed=record.get("isEmbargoed"),
-            embargo_end_date=_moment(record.get("embargoEndDate")),
+            embargo_end_date=record.get("embargoEndDate"),
             publish_embargoed=publish_embargoed,
             now=now,
         )
         for record in records
     )
     return next((reason for reason in reasons if reason is not None), None)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC) if text else None

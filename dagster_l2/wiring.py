@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster_l2.batch import DatabaseRates, Limiter, RateSettings, open_engine, rate_key
 from dagster_l2.ledger import Ledger
 from dagster_l2.settings import Settings
 from dagster_l2.store import StoreClient
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from dagster_l2.store.server import ReachFleet
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -28,7 +32,10 @@ def open_ledger(settings: Settings) -> Ledger:
 def open_store(settings: Settings) -> Iterator[StoreClient]:
     """A client of the configured store, or of the local store, which then runs as long as the block."""
     if settings.store_url is not None:
-        with _client(settings, settings.store_url) as client:
+        with (
+            _pace(settings, settings.store_url) as pace,
+            _client(settings, settings.store_url, pace) as client,
+        ):
             yield client
         return
     from dagster_l2.store.server import LocalStoreServer
@@ -54,7 +61,22 @@ def local_store_app(
         token=token,
         inversions_file=settings.data / "store" / "inversions.sqlite",
         allow_faults=allow_faults,
+        reach=_fleet(settings.reach_satellites, settings.reach_cadence_s),
+        udl_token=settings.udl_token.get_secret_value() if settings.udl_token else None,
     )
+
+
+def local_udl_app(satellites: int, cadence_s: int) -> Starlette:
+    """The part of the local store that plays the UDL, alone."""
+    from dagster_l2.store.server import udl_app
+
+    return udl_app(_fleet(satellites, cadence_s))
+
+
+def _fleet(satellites: int, cadence_s: int) -> ReachFleet:
+    from dagster_l2.store.server import ReachFleet
+
+    return ReachFleet(satellites=satellites, cadence_s=cadence_s, now=datetime.now(UTC))
 
 
 def store_name(settings: Settings) -> str:
@@ -66,6 +88,25 @@ def store_name(settings: Settings) -> str:
     )
 
 
-def _client(settings: Settings, url: str) -> StoreClient:
+def _client(settings: Settings, url: str, pace: Limiter | None = None) -> StoreClient:
     token = settings.store_token.get_secret_value() if settings.store_token else None
-    return StoreClient(url, token=token, kind=settings.store_kind, timeout_s=settings.store_timeout_s)
+    return StoreClient(
+        url, token=token, kind=settings.store_kind, timeout_s=settings.store_timeout_s, pace=pace
+    )
+
+
+@contextmanager
+def _pace(settings: Settings, url: str) -> Iterator[Limiter | None]:
+    """The rate that all processes share; None where there is no limit."""
+    most = settings.store_rate_max
+    if most is None:
+        yield None
+        return
+    open_ledger(settings).close()
+    engine = open_engine(settings.state_url, settings.db_schema)
+    rates = RateSettings(initial=most, minimum=min(1 / 60, most), maximum=most)
+    try:
+        with Limiter(DatabaseRates(engine, rate_key(url, "store")), rates) as limiter:
+            yield limiter
+    finally:
+        engine.dispose()

@@ -60,6 +60,7 @@ def test_all_that_opens_the_warehouse_is_in_its_pool(defs: dg.Definitions) -> No
         "ledger__handovers",
         "published__inversions",
         "bronze__transitions",
+        "bronze__annotations",
     }
 
 
@@ -117,6 +118,20 @@ def test_the_sensor_leaves_what_is_held_back_alone(defs: dg.Definitions, data: P
         assert present.state is State.INVERTED
         assert tick(defs, instance).run_requests[0].tags["l2/waiting"] == present.inversion_id
         note_waiting(ledger, present, "embargoed until 2030-01-01", actor="t")
+        assert not tick(defs, instance).run_requests
+
+
+def test_the_sensor_leaves_an_op_in_error_alone_until_it_is_retried(defs: dg.Definitions, data: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance, Ledger.open(load_settings().state_url) as ledger:
+        working(ledger, "op1")
+        event = ledger.submit_ready("op1", products="/x", commit_hash="1234567", actor="ann")
+        assert tick(defs, instance).run_requests
+        ledger.fail("op1", step="verify", error_class="transient", message="m", actor="t", run_id=None)
+        assert not tick(defs, instance).run_requests
+        ledger.retry_transient(3, actor="t", run_id=None)
+        assert tick(defs, instance).run_requests[0].tags["l2/waiting"] == event.event_id
+        ledger.settle(event, lambda _event: {"products": []}, run_id=None, actor="t")
+        ledger.fail("op1", step="publish", error_class="permanent", message="m", actor="t", run_id=None)
         assert not tick(defs, instance).run_requests
 
 

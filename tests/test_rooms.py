@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "dagster_l2"
 
 ROOMS = {"store", "sources", "batch", "lake", "ledger", "inputs", "products", "publishing"}
-LEAVES = {"columns", "errors", "files"}
+LEAVES = {"columns", "errors", "files", "telemetry"}
 ARROWS: dict[str, set[str]] = {
     "store": set(),
     "lake": set(),

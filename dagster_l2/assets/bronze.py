@@ -6,12 +6,10 @@ from typing import Any
 import dagster as dg
 
 from dagster_l2.assets.tables import changes_table
-from dagster_l2.batch import Attempts
-from dagster_l2.files import only_one
 from dagster_l2.lake import Changes
 from dagster_l2.resources import L2, one_sentence
-from dagster_l2.sources import ScanReport, Sweep, export_attempts
-from dagster_l2.wiring import store_name
+from dagster_l2.scans import one_scan, scan_all
+from dagster_l2.sources import ScanReport
 
 DESCRIPTIONS = {
     "datasets": "Every version of every dataset record that the metadata store has shown.",
@@ -39,29 +37,16 @@ DESCRIPTIONS = {
 def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterator[dg.MaterializeResult]:
     """Scan the whole metadata store: only what is new or changed is written."""
     settings = l2.settings
-    with one_sentence(), only_one(settings.data / "locks" / "scan.lock", "A scan"):
-        settings.mark_origin()
-        with l2.store() as store, l2.ledger() as ledger:
-            attempts = Attempts(
-                ledger.engine,
-                run_id=context.run.run_id,
-                query={"store": store_name(settings), "kind": store.kind},
-            )
-            sweep = Sweep(
-                store,
-                settings.lake,
-                attempts,
-                window_records=settings.scan_window_records,
-                workers=settings.scan_workers,
-                accept_missing=settings.scan_accept_missing,
-                progress=lambda done, planned, records: context.log.info(
-                    f"scan: window {done} of {planned}, {records} records"
-                ),
-            )
-            try:
-                report = sweep.run()
-            finally:
-                export_attempts(settings.lake, ledger.engine, job_id=sweep.report.job_id)
+    with one_sentence(), one_scan(settings), l2.store() as store, l2.ledger() as ledger:
+        report = scan_all(
+            settings,
+            store,
+            ledger,
+            run_id=context.run.run_id,
+            progress=lambda done, planned, records: context.log.info(
+                f"scan: window {done} of {planned}, {records} records"
+            ),
+        )
     context.log.info("scan: " + ", ".join(f"{count} {name}" for name, count in report.counts().items()))
     yield from _results(report)
 

@@ -1,16 +1,18 @@
-"""The ledger's transitions as a bronze table: each row once, whatever order they became visible in."""
+"""The ledger's growing tables as bronze: each row once, whatever order they became visible in.
+
+What the ledger can say of its ids is in ``ledger``, what the lake's files claim in ``lake``; here they meet.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
 import polars as pl
 
 from dagster_l2.batch import new_job_id
-from dagster_l2.lake import BronzeTable
-from dagster_l2.ledger import Ledger, Transition
+from dagster_l2.errors import L2Error
+from dagster_l2.lake import BronzeTable, Claim, GrowingTable
+from dagster_l2.ledger import Growing, Ledger
 
 TRANSITION_SCHEMA: dict[str, pl.DataType] = {
     "transition_id": pl.Int64(),
@@ -29,51 +31,79 @@ TRANSITION_SCHEMA: dict[str, pl.DataType] = {
     "details": pl.String(),
 }
 
+ANNOTATION_SCHEMA: dict[str, pl.DataType] = {
+    "annotation_id": pl.Int64(),
+    "op_id": pl.String(),
+    "kind": pl.String(),
+    "actor": pl.String(),
+    "recorded_at": pl.Datetime("us"),
+    "details": pl.String(),
+}
 
-def transitions_table(lake: Path) -> BronzeTable:
-    """Where the transitions lie in the lake."""
-    return BronzeTable(lake, "transitions", TRANSITION_SCHEMA)
+_SCHEMAS: dict[Growing, dict[str, pl.DataType]] = {
+    "transitions": TRANSITION_SCHEMA,
+    "annotations": ANNOTATION_SCHEMA,
+}
+
+ROWS_PER_FILE = 10_000
+"""Also what is in memory at a time: about 80 MB with its copies."""
 
 
-def export_transitions(ledger: Ledger, lake: Path) -> int:
-    """Write the transitions that bronze does not hold yet.
+class OtherLedger(L2Error):
+    """Bronze holds more than the ledger ever had."""
 
-    Ids are compared, not counted up to: on PostgreSQL a lower id can be committed after a higher one.
+
+def exported_table(lake: Path, name: Growing) -> BronzeTable:
+    """Where the rows of one of the ledger's tables lie in the lake."""
+    return BronzeTable(lake, name, _SCHEMAS[name])
+
+
+def exported_tables(lake: Path) -> tuple[BronzeTable, ...]:
+    """All bronze tables that are written from the ledger."""
+    return tuple(exported_table(lake, name) for name in _SCHEMAS)
+
+
+def export_rows(ledger: Ledger, lake: Path, name: Growing, *, wait_s: float = 5.0) -> int:
+    """Write the rows that bronze does not hold yet; one export of a table at a time.
+
+    Parameters
+    ----------
+    wait_s
+        How long to wait for transactions that are at work, in seconds. While one is, what is visible is
+        written all the same, without a claim, and compared again by the next export.
 
     Returns
     -------
     int
         How many were written.
+
+    Raises
+    ------
+    OtherLedger
+        When the ledger ends before what bronze has of it.
     """
-    table = transitions_table(lake)
-    table.ensure()
-    recorded = set(table.scan().select("transition_id").collect()["transition_id"])
-    wanted = sorted(set(ledger.transition_ids()) - recorded)
+    table = exported_table(lake, name)
+    key = next(iter(table.schema))
+    grown = GrowingTable(table, key)
+    settled = ledger.settled_id(name, wait_s=wait_s)
+    after = grown.complete_through
+    if settled is not None and settled < after:
+        raise OtherLedger(
+            f"{table.folder} has {name} up to {after} and the ledger ends at {settled}: it is another ledger"
+            " or an old copy; bring back the right one, or move that folder away to export this one anew."
+        )
     job_id = new_job_id("export")
-    for number, rows in enumerate(ledger.transitions(ids=wanted) if wanted else ()):
-        frame = pl.DataFrame([_row(row) for row in rows], schema=TRANSITION_SCHEMA, orient="row")
-        table.append(frame, job_id=job_id, part=f"{number:05d}")
-    return len(wanted)
-
-
-def _row(row: Transition) -> tuple[object, ...]:
-    return (
-        row.transition_id,
-        row.op_id,
-        row.seq,
-        row.from_state.value if row.from_state else None,
-        row.to_state.value,
-        _naive(row.occurred_at),
-        _naive(row.recorded_at),
-        row.actor,
-        row.cause,
-        row.inputs_hash,
-        row.rule_version,
-        row.inversion_id,
-        row.run_id,
-        orjson.dumps(row.details, default=str).decode(),
-    )
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    written, passed, beside = 0, 0, set[str]()
+    batches = ledger.record_batches(name, after=after, through=settled, rows=ROWS_PER_FILE)
+    for number, batch in enumerate(batches):
+        frame = pl.DataFrame(batch)
+        low, high = int(frame[key][0]), int(frame[key][-1])
+        rows, holders = grown.missing(frame, low - 1, high)
+        passed += len(frame) - len(rows)
+        beside |= holders
+        # A stretch that bronze has without a claim gets one of its own only if comparing it again is dear.
+        if len(rows) or passed >= ROWS_PER_FILE:
+            claim = None if settled is None else Claim(after, high, tuple(sorted(beside)))
+            table.append(rows, job_id=job_id, part=f"{number:05d}", claim=claim)
+            written, passed, beside, after = written + len(rows), 0, set[str](), high
+    return written

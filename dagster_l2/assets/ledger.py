@@ -5,6 +5,7 @@ in ``ledger``, ``inputs``, ``products`` and ``publishing``.
 """
 
 import json
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +13,12 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from dagster_l2.assets.export import export_transitions
+from dagster_l2.assets.export import export_rows
 from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
 from dagster_l2.files import only_one
-from dagster_l2.ledger import Verdict
+from dagster_l2.ledger import Growing, Ledger, Retries, Verdict
 from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
 
@@ -56,7 +57,7 @@ def nothing_failed(failed: list[tuple[str, str]]) -> dg.AssetCheckResult:
 def decisions(
     context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2], warehouse: DuckDBResource
 ) -> dg.MaterializeResult:
-    """Compare the verdicts with the ledger and append what differs, one transaction per OP."""
+    """Retry what failed transiently; compare the verdicts with the ledger and append what differs."""
     with one_sentence():
         rows = rows_of(warehouse, "select * from op_verdicts")
         boxes = rows_of(
@@ -65,6 +66,7 @@ def decisions(
         )
         invertible = {row["op_id"] for row in rows if row["is_invertible"]}
         with l2.ledger() as ledger:
+            again = _retry(context, ledger, l2.settings.retry_limit)
             result = ledger.decide((_verdict(row) for row in rows), actor=PIPELINE, run_id=context.run.run_id)
             states = Counter(present.state.value for present in ledger.present_all().values())
     moves = {f"{before or 'new'} → {after}": count for (before, after), count in result.moves.items()}
@@ -77,11 +79,25 @@ def decisions(
             "moved": len(result.moved),
             "unchanged": result.unchanged,
             "failed": len(result.failed),
+            "retried": len(again.retried),
+            "left_in_error": len(again.exhausted),
             "moves": counts_table("move", moves),
             "states": picture(state_counts(states)),
             "on the disk": picture(disk_map(boxes, invertible)),
         },
     )
+
+
+def _retry(context: dg.AssetExecutionContext, ledger: Ledger, limit: int) -> Retries:
+    """Bring back what failed transiently: the steps of this pass try it again."""
+    again = ledger.retry_transient(limit, actor=PIPELINE, run_id=context.run.run_id)
+    if again.retried:
+        context.log.info(f"decide: {len(again.retried)} back from Error, tried again by this pass")
+    if again.exhausted:
+        ops = ", ".join(repr(error.op_id) for error in again.exhausted[:3])
+        more = f" and {len(again.exhausted) - 3} more" if len(again.exhausted) > 3 else ""
+        context.log.warning(f"decide: tried often enough, l2 retry when it is mended: {ops}{more}")
+    return again
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:
@@ -183,18 +199,32 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     )
 
 
-@dg.asset(
-    key=["bronze", "transitions"],
-    group_name="states",
-    kinds={"parquet"},
-    owners=["team:operators"],
-    deps=[dg.AssetKey(["published", "inversions"])],
+def _exported(name: Growing, description: str) -> dg.AssetsDefinition:
+    """A table of the ledger as parquet: what the ledger has and bronze has not is written."""
+
+    @dg.asset(
+        key=["bronze", name],
+        group_name="states",
+        kinds={"parquet"},
+        owners=["team:operators"],
+        description=description,
+        deps=[dg.AssetKey(["published", "inversions"])],
+    )
+    def exported(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
+        lock = l2.settings.data / "locks" / "export.lock"
+        started = time.monotonic()
+        # Two exports at once would each write what bronze lacks, and so write it twice.
+        with one_sentence(), only_one(lock, "An export of the ledger", wait_s=600), l2.ledger() as ledger:
+            count = export_rows(ledger, l2.settings.lake, name)
+        context.log.info(f"export: {count} {name}")
+        seconds = round(time.monotonic() - started, 3)
+        return dg.MaterializeResult(metadata={"exported": count, "seconds": seconds})
+
+    return exported
+
+
+transitions = _exported("transitions", "The ledger's history as parquet, each row once.")
+annotations = _exported(
+    "annotations",
+    "What people and steps noted on OPs (priority, note, assigned, flags) as parquet, each row once.",
 )
-def transitions(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
-    """The ledger's history as parquet: what the ledger has and bronze has not is written."""
-    lock = l2.settings.data / "locks" / "export.lock"
-    # Two exports at once would each write what bronze lacks, and so write it twice.
-    with one_sentence(), only_one(lock, "An export of the ledger", wait_s=600), l2.ledger() as ledger:
-        count = export_transitions(ledger, l2.settings.lake)
-    context.log.info(f"export: {count} transitions")
-    return dg.MaterializeResult(metadata={"exported": count})

@@ -1,16 +1,24 @@
-"""Pictures for the metadata of assets: boxes on the solar disk, counts by state. No Dagster here."""
+"""Pictures for the metadata of assets: the solar disk, counts by state, the rate of a download, its days.
+
+No Dagster here, and nothing is decided.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from matplotlib import colormaps
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 
 _NUMBERS = re.compile(r"\(([-\d.eE+]+),([-\d.eE+]+)\),\(([-\d.eE+]+),([-\d.eE+]+)\)")
 _MEAN_RADIUS_ARCSEC = 959.6
+_WEEKS_WITH_NUMBERS = 16
 
 STATE_COLOURS = {
     "Discovered": "#9aa5b1",
@@ -78,6 +86,71 @@ def state_counts(counts: Mapping[str, int]) -> bytes:
     return _png(figure)
 
 
+def rate_plot(over_time: Mapping[str, Any]) -> bytes:
+    """Requests per second over the time of a job, and those that were turned down, as PNG.
+
+    Parameters
+    ----------
+    over_time
+        As in a job's summary: ``start_s``, ``step_s``, and counts of ``api_requests`` and ``turned_down``.
+    """
+    step = over_time["step_s"]
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    for name, label, colour in (
+        ("api_requests", "sent", "#2f6fde"),
+        ("turned_down", "turned down (429)", "#c62828"),
+    ):
+        values = [number / step for number in over_time[name]]
+        seconds = range(over_time["start_s"], over_time["start_s"] + step * (len(values) + 1), step)
+        moments: Any = [datetime.fromtimestamp(second, UTC) for second in seconds]
+        if any(values) or name == "api_requests":
+            axes.stairs(values, moments, fill=True, color=colour, alpha=0.8, label=label)
+    axes.set(ylabel="requests/s", xlabel="UTC", ylim=(0, None))
+    formatter: Any = ConciseDateFormatter
+    axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
+    axes.legend(loc="upper right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def availability_calendar(days: Mapping[date, tuple[str, float | None]]) -> bytes:
+    """The days of a download in weeks, each coloured by its availability, as PNG.
+
+    Parameters
+    ----------
+    days
+        By day: the status of its window (``FAILED`` is drawn as such) and its availability in percent.
+    """
+    first, last = min(days), max(days)
+    monday = first - timedelta(days=first.weekday())
+    weeks = (last - monday).days // 7 + 1
+    figure = Figure(figsize=(2.2 + 0.32 * max(weeks, 6), 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    colours = colormaps["RdYlGn"]
+    for day, (status, share) in days.items():
+        week, weekday = divmod((day - monday).days, 7)
+        is_failed = status == "FAILED"
+        colour = "#000000" if is_failed else colours(share / 100) if share is not None else "#e3e6ea"
+        axes.add_patch(Rectangle((week, weekday), 0.9, 0.9, facecolor=colour))
+        number = f"{share:.0f}" if share is not None and weeks <= _WEEKS_WITH_NUMBERS else ""
+        text = "×" if is_failed else number
+        shade = "white" if is_failed else "black"
+        axes.text(week + 0.45, weekday + 0.45, text, ha="center", va="center", fontsize=6, color=shade)
+    starts = range(0, weeks, max(1, weeks // 8))
+    axes.set(xlim=(-0.1, max(weeks, 6)), ylim=(7, -0.1), aspect="equal")
+    axes.set_xticks([week + 0.45 for week in starts])
+    axes.set_xticklabels(
+        [f"{monday + timedelta(weeks=week):%Y-%m-%d}" for week in starts], rotation=30, ha="right", fontsize=7
+    )
+    axes.set_yticks([n + 0.45 for n in range(7)])
+    axes.set_yticklabels(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], fontsize=7)
+    axes.set_title("Records received of those expected, percent (× failed)", fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return _png(figure)
+
+
 def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     """The corners of a bounding box, or None when it is no box that could be drawn."""
     match = _NUMBERS.fullmatch(text.replace(" ", "")) if text else None
@@ -93,8 +166,6 @@ def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def _circle() -> Any:
-    from matplotlib.patches import Circle
-
     return Circle((0, 0), _MEAN_RADIUS_ARCSEC, facecolor="#fff6dc", edgecolor="#d9a400", linewidth=1)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -25,6 +27,14 @@ def counts_table(name: str, counts: dict[str, int]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         records=[dg.TableRecord({name: key, "count": count}) for key, count in counts.items()],
         schema=dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("count", "int")]),
+    )
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """These columns of rows as a table of texts."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: str(row[name]) for name in columns}) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns]),
     )
 
 

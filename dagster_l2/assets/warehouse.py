@@ -5,21 +5,35 @@ Which model is in which part is a tag in the dbt project. What they compute is S
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 from dagster_duckdb import DuckDBResource
 
-from dagster_l2.assets.export import transitions_table
+from dagster_l2.assets.export import exported_tables
 from dagster_l2.assets.tables import counts_table
+from dagster_l2.batch import export_job_tasks, job_tasks_table
+from dagster_l2.downloads import reach_table
 from dagster_l2.files import only_one
-from dagster_l2.lake import register_views, write_gold
+from dagster_l2.lake import BronzeTable, register_views, write_gold
+from dagster_l2.metrics import write_metrics
 from dagster_l2.project import warehouse_project
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.sources import ScanTables
 
 POOL = "warehouse"
+
+
+# Not an asset that is run: whoever builds the warehouse brings what the state database has of it.
+JOB_TASKS = dg.AssetSpec(
+    ["bronze", "job_tasks"],
+    group_name="bronze",
+    kinds={"parquet", "polars"},
+    owners=["team:operators"],
+    description="The tasks of ended jobs with what they did, exported before each build of the warehouse.",
+)
 
 
 class Translator(DagsterDbtTranslator):
@@ -54,6 +68,8 @@ def _build(
     """Build one part of the models and run its data tests; unit tests belong to ``make test``."""
     settings = l2.settings
     with one_sentence(), only_one(settings.data / "locks" / "warehouse.lock", "A build of the warehouse"):
+        with l2.ledger() as ledger:
+            export_job_tasks(settings.lake, ledger.engine)
         register_bronze(l2, warehouse)
         with l2.dbt_environment():
             invocation = dbt.cli(
@@ -140,13 +156,15 @@ def state_models(
     yield from _build("states", context, dbt, l2, warehouse)
 
 
+def bronze_tables(lake: Path) -> list[BronzeTable]:
+    """Every table of bronze: what scan and downloads bring, their jobs, what the ledger exports."""
+    return [*ScanTables.under(lake).all(), reach_table(lake), job_tasks_table(lake), *exported_tables(lake)]
+
+
 def register_bronze(l2: L2, warehouse: DuckDBResource) -> None:
-    """Create the views over bronze that the models read."""
-    settings = l2.settings
-    with one_sentence():
-        tables = (*ScanTables.under(settings.lake).all(), transitions_table(settings.lake))
-        with warehouse.get_connection() as connection:
-            register_views(connection, tables)
+    """Create the views over bronze that the models read; each is there before its first row."""
+    with one_sentence(), warehouse.get_connection() as connection:
+        register_views(connection, bronze_tables(l2.settings.lake))
 
 
 def mart_names() -> list[str]:
@@ -159,8 +177,8 @@ def mart_names() -> list[str]:
 
 
 def gold_tables() -> list[str]:
-    """What analysts get: the marts, and the rules by which states wait for whom."""
-    return [*mart_names(), "state_rules"]
+    """What analysts get: the marts, and the rules by which states wait for whom and the queue ranks."""
+    return [*mart_names(), "state_rules", "priority_parts"]
 
 
 @dg.asset(
@@ -183,6 +201,8 @@ def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Mate
             (warehouse_project.project_dir / "gold_macros.sql").read_text(encoding="utf-8"),
         )
     context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} marts")
+    with l2.ledger() as ledger:
+        write_metrics(settings, ledger)
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(settings.gold),

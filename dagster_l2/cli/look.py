@@ -1,32 +1,22 @@
-"""Commands that only look: status, queue, show, history, sql."""
+"""Commands that only look: status, show, history, sql."""
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
+from dagster_l2.cli.past import Moment, as_of_options, lasted
+from dagster_l2.cli.people import people_of, people_pairs
 from dagster_l2.errors import WrongUse
 from dagster_l2.gold import NoGold, read_gold
 from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import Ledger, Present, State
-from dagster_l2.queue import live_queue
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger, store_name
 
-QUEUE_COLUMNS = (
-    "rank",
-    "op_id",
-    "state",
-    "responsible",
-    "reason",
-    "days_in_state",
-    "is_overdue",
-    "priority_score",
-)
 CRITERIA_COLUMNS = (
     "instrument",
     "criterion",
@@ -41,16 +31,20 @@ HANDOVER_COLUMNS = ("received_at", "actor", "inversion_id", "products", "outcome
 
 
 @click.command("status")
+@as_of_options
 @json_option
-def status_command(as_json: bool) -> None:
-    """How things stand: age of the data, OPs by state, what waits."""
+def status_command(as_of: datetime | None, known_at: datetime | None, as_json: bool) -> None:
+    """How things stand: age of the data, OPs by state, what waits; or the OPs by state as of a moment."""
     settings = load_settings()
-    info = _info(settings)
+    moment = Moment(as_of, known_at)
     with open_ledger(settings) as ledger:
-        presents = ledger.present_all()
-        events = len(ledger.pending_events())
-    states = {state.value: 0 for state in State} | Counter(p.state.value for p in presents.values())
-    states = {name: count for name, count in states.items() if count}
+        counts = ledger.count_states(at=moment.at, known_at=moment.known_at)
+        events = 0 if moment else len(ledger.pending_events())
+    states = {state.value: count for state, count in counts.items()}
+    if moment:
+        _print_past_status(moment, states, as_json)
+        return
+    info = _info(settings)
     content = {
         "built_at": info.get("built_at"),
         "last_scan_at": info.get("last_scan_at"),
@@ -68,9 +62,22 @@ def status_command(as_json: bool) -> None:
     demo = " (a demo: the scientist's part is played)" if settings.is_demo else ""
     click.echo(f"Store: {store_name(settings)}{demo}")
     click.echo(f"Data:  {settings.data}\n")
-    print_rows([{"state": name, "OPs": count} for name, count in states.items()], ("state", "OPs"))
+    _print_states(states)
     if events:
         click.echo(f"\n{events} hand-overs wait: the sensor takes them, or `l2 run`.")
+
+
+def _print_past_status(moment: Moment, states: dict[str, int], as_json: bool) -> None:
+    if as_json:
+        print_json({**moment.pairs(), "states": states})
+        return
+    click.echo(f"{moment}:\n" if states else f"{moment}: no OP was there yet.")
+    if states:
+        _print_states(states)
+
+
+def _print_states(states: dict[str, int]) -> None:
+    print_rows([{"state": name, "OPs": count} for name, count in states.items()], ("state", "OPs"))
 
 
 def _info(settings: Settings) -> dict[str, Any]:
@@ -95,49 +102,35 @@ def _without_password(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-@click.command("queue")
-@click.option("--state", type=click.Choice([state.value for state in State]), help="Only OPs in this state.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
-@json_option
-def queue_command(state: str | None, limit: int, as_json: bool) -> None:
-    """Who does what next: rank and verdict from gold, state and claimer live from the ledger."""
-    settings = load_settings()
-    with open_ledger(settings) as ledger:
-        rows = live_queue(settings.gold, ledger)
-    rows = [row for row in rows if state is None or row["state"] == state]
-    if as_json:
-        print_json(rows[:limit])
-        return
-    if not rows:
-        click.echo("Nothing waits.")
-        return
-    print_rows(rows[:limit], QUEUE_COLUMNS)
-    if len(rows) > limit:
-        click.echo(f"… and {len(rows) - limit} more (--limit).")
-
-
 @click.command("history")
 @click.argument("op")
 @json_option
 def history_command(op: str, as_json: bool) -> None:
-    """Every step an OP took, oldest first."""
+    """Every step an OP took, oldest first: who, why, and how long the state lasted."""
     with open_ledger(load_settings()) as ledger:
         rows = history_rows(ledger, op)
     if as_json:
         print_json(rows)
-    else:
-        print_rows(rows, ("seq", "occurred_at", "from_state", "to_state", "actor", "cause", "inversion_id"))
+        return
+    columns = (
+        "seq", "occurred_at", "from_state", "to_state", "lasted", "actor", "cause", "inversion_id"
+    )  # fmt: skip
+    for row in rows:
+        end = row["ended_at"] or datetime.now(UTC)
+        row["lasted"] = lasted(end - row["occurred_at"]) + ("" if row["ended_at"] else " so far")
+    print_rows(rows, columns)
 
 
 def history_rows(ledger: Ledger, op: str) -> list[dict[str, Any]]:
-    """The history of an OP as plain rows."""
-    ledger.present(op)
+    """The history of an OP as plain rows; the state it is in has no end and no duration yet."""
     return [
         {
             "seq": step.seq,
             "from_state": step.from_state.value if step.from_state else None,
             "to_state": step.to_state.value,
             "occurred_at": step.occurred_at,
+            "ended_at": stay.ended_at,
+            "duration_s": None if stay.duration is None else stay.duration.total_seconds(),
             "actor": step.actor,
             "cause": step.cause,
             "inversion_id": step.inversion_id,
@@ -145,23 +138,31 @@ def history_rows(ledger: Ledger, op: str) -> list[dict[str, Any]]:
             "rule_version": step.rule_version,
             "details": step.details,
         }
-        for step in ledger.history(op)
+        for stay in ledger.stays(op)
+        for step in [stay.step]
     ]
 
 
 @click.command("show")
 @click.argument("op")
+@as_of_options
 @json_option
-def show_command(op: str, as_json: bool) -> None:
-    """Everything about one OP: state, verdict with measured values and thresholds, hand-overs."""
+def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_json: bool) -> None:
+    """Everything about one OP: state, verdict with measured values and thresholds, hand-overs.
+
+    As of a moment it is what the ledger knew then; the measured values are those of the last pass only.
+    """
     settings = load_settings()
+    moment = Moment(as_of, known_at)
     with open_ledger(settings) as ledger:
-        content = _everything(settings, ledger, op)
+        content = _past(ledger, op, moment) if moment else _everything(settings, ledger, op)
     if as_json:
         print_json(content)
         return
     click.echo(f"OP {shown(op)}")
-    print_pairs(content["state"])
+    if moment:
+        click.echo(f"{moment}:")
+    print_pairs({**content["state"], **people_pairs(content["people"])})
     program = content["observing_program"]
     if program:
         wanted = ("proposal_id", "experiment_id", "instruments", "dataset_count", "start_time", "end_time",
@@ -170,6 +171,9 @@ def show_command(op: str, as_json: bool) -> None:
     if content["criteria"]:
         click.echo("\nCriteria")
         print_rows(content["criteria"], CRITERIA_COLUMNS)
+    if content["people"]["notes"]:
+        click.echo("\nNotes")
+        print_rows(content["people"]["notes"], ("recorded_at", "actor", "text"))
     if content["hand_overs"]:
         click.echo("\nHand-overs")
         print_rows(content["hand_overs"], HANDOVER_COLUMNS)
@@ -177,6 +181,9 @@ def show_command(op: str, as_json: bool) -> None:
 
 def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
     present = ledger.present(op)
+    state = _state(present)
+    if present.state is State.INVERTED:
+        state["waits for"] = waiting_reason(ledger, present)
     try:
         program = read_gold(settings.gold, "select * from observing_programs where op_id = ?", [op])
         criteria = read_gold(
@@ -187,12 +194,40 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
         program, criteria, qualified = [], [], []
     return {
         "op_id": op,
-        "state": _state(ledger, present),
+        "state": state,
+        "people": people_of(ledger, op),
         "observing_program": program[0] if program else None,
         "qualification": qualified,
         "criteria": criteria,
         "input_package": present.details.get("package"),
-        "hand_overs": [
+        "hand_overs": _hand_overs(ledger, op),
+    }
+
+
+def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
+    """What the ledger tells of an OP as of a moment, with the keys of `_everything`."""
+    present = ledger.present(op, at=moment.at, known_at=moment.known_at)
+    told = ("failed_criteria", "warnings")
+    return {
+        "op_id": op,
+        **moment.pairs(),
+        "state": _state(present) | {name: present.details[name] for name in told if name in present.details},
+        "people": people_of(ledger, op, moment.until),
+        "observing_program": None,
+        "qualification": [],
+        "criteria": [],
+        "input_package": present.details.get("package"),
+        "hand_overs": _hand_overs(ledger, op, moment.until),
+    }
+
+
+def _hand_overs(ledger: Ledger, op: str, until: datetime | None = None) -> list[dict[str, Any]]:
+    rows = []
+    for event, settled in ledger.events(op):
+        if until is not None and event.received_at > until:
+            continue
+        outcome = settled if settled and (until is None or settled.recorded_at <= until) else None
+        rows.append(
             {
                 "event_id": event.event_id,
                 "received_at": event.received_at,
@@ -204,12 +239,11 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
                 "outcome": outcome.outcome if outcome else "waiting",
                 "reason": outcome.reason if outcome else None,
             }
-            for event, outcome in ledger.events(op)
-        ],
-    }
+        )
+    return rows
 
 
-def _state(ledger: Ledger, present: Present) -> dict[str, Any]:
+def _state(present: Present) -> dict[str, Any]:
     content: dict[str, Any] = {
         "state": present.state.value,
         "since": present.since,
@@ -219,8 +253,6 @@ def _state(ledger: Ledger, present: Present) -> dict[str, Any]:
         "claimed_by": present.claimed_by,
         "inputs_changed": present.inputs_changed,
     }
-    if present.state is State.INVERTED:
-        content["waits for"] = waiting_reason(ledger, present)
     if present.state is State.ERROR:
         content |= {name: present.details.get(name) for name in ("step", "class", "message")}
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -10,7 +11,29 @@ from typing import Any
 
 import click
 
+_SHOWN_WARNINGS = 5
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def show_warnings() -> None:
+    """Print the first warnings of what runs in this process; nothing where log lines are asked for."""
+    logger = logging.getLogger("dagster_l2")
+    others = [handler for handler in logger.handlers if not isinstance(handler, _Warnings)]
+    if not others:
+        logger.handlers = [_Warnings(logging.WARNING)]
+
+
+class _Warnings(logging.Handler):
+    shown = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.shown += 1
+        if self.shown <= _SHOWN_WARNINGS:
+            click.echo(f"! {' '.join(record.getMessage().split())}", err=True)
+        elif self.shown == _SHOWN_WARNINGS + 1:
+            click.echo("! More warnings are not shown; with L2_LOG_FORMAT=text all are.", err=True)
 
 
 def print_json(content: Any) -> None:

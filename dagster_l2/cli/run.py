@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
-from dagster_l2.errors import L2Error
+from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.files import only_one
 from dagster_l2.ledger import State
 from dagster_l2.settings import Settings, load_settings
@@ -50,21 +50,39 @@ def run_command(play_scientist: bool, as_json: bool) -> None:
 
 @click.command("scan")
 @click.option("--accept-missing", is_flag=True, help="Mark missing ones even above a tenth at once.")
+@click.option("--recent", is_flag=True, help="Only what was created or updated since the last whole scan.")
 @json_option
-def scan_command(accept_missing: bool, as_json: bool) -> None:
-    """Scan the metadata store into bronze, and nothing else."""
+def scan_command(accept_missing: bool, recent: bool, as_json: bool) -> None:
+    """Scan the metadata store into bronze, and nothing else.
+
+    A recent scan is a quick look between whole ones: it marks nothing missing, and does not see a record
+    that changed without a new date.
+    """
     settings = load_settings()
+    if recent and accept_missing:
+        raise WrongUse("A recent scan marks nothing missing; leave out --recent or --accept-missing.")
+    counts = _recent_counts(settings) if recent else _scan_counts(settings, accept_missing=accept_missing)
+    if as_json:
+        print_json(counts)
+    else:
+        click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _scan_counts(settings: Settings, *, accept_missing: bool) -> dict[str, int]:
     if accept_missing:
         settings = settings.model_copy(update={"scan_accept_missing": True})
     from dagster_l2.cli.runner import run_job
     from dagster_l2.jobs import SCAN
 
     metadata = run_job(settings, SCAN).metadata["bronze/datasets"]
-    counts = {name: metadata[name] for name in SCAN_COUNTS}
-    if as_json:
-        print_json(counts)
-    else:
-        click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    return {name: metadata[name] for name in SCAN_COUNTS}
+
+
+def _recent_counts(settings: Settings) -> dict[str, int]:
+    from dagster_l2.scans import scan_recent
+
+    counts = scan_recent(settings).counts()
+    return {name: count for name, count in counts.items() if name != "missing"}
 
 
 def _summary(settings: Settings, runs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -95,7 +113,8 @@ def _summary(settings: Settings, runs: list[dict[str, dict[str, Any]]]) -> dict[
 
 
 def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
-    from dagster_l2.cli.look import QUEUE_COLUMNS, history_rows
+    from dagster_l2.cli.look import history_rows
+    from dagster_l2.cli.queue import QUEUE_COLUMNS
     from dagster_l2.queue import live_queue
 
     click.echo(f"\nScanned {store_name(settings)}:")

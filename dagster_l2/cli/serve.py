@@ -17,7 +17,7 @@ from dagster_l2.settings import REPOSITORY, load_settings
 
 @click.group("store")
 def store_command() -> None:
-    """The local metadata store: a real server over dumps or generated records."""
+    """The local metadata store and UDL: a real server over dumps or generated records."""
 
 
 @store_command.command("serve")
@@ -26,7 +26,7 @@ def store_command() -> None:
 @click.option("--records", type=click.Path(path_type=Path), help="Dumps; L2_STORE_RECORDS unless given.")
 @click.option("--allow-faults", is_flag=True, help="Take orders to misbehave at POST /_faults.")
 def serve_command(host: str, port: int | None, records: Path | None, allow_faults: bool) -> None:
-    """Serve GraphQL at /graphql and the public search at /datasets/v1."""
+    """Serve GraphQL at /graphql, the public search at /datasets/v1, and REACH at /udl."""
     from dagster_l2.store.server import serve
     from dagster_l2.wiring import local_store_app
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dagster_l2.cli.output import json_option, print_json, shown
+from dagster_l2.cli.output import json_option, print_json, print_rows, shown
 from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.holds import approve, waiting_reason
-from dagster_l2.ledger import NotAllowed, State, Transition
+from dagster_l2.ledger import (
+    Conflict,
+    ErrorClass,
+    IllegalTransition,
+    Ledger,
+    NotAllowed,
+    State,
+    Transition,
+)
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger
 
@@ -21,7 +30,8 @@ _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
 as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the user's name unless given.")
 
 
-def _who(name: str | None) -> str:
+def acting(name: str | None) -> str:
+    """Who acts: ``name``, else the user."""
     return name or getpass.getuser()
 
 
@@ -34,7 +44,7 @@ def _writable(settings: Settings) -> Settings:
 
 
 def _operator(settings: Settings, name: str | None) -> str:
-    who = _who(name)
+    who = acting(name)
     if who not in settings.operator_names:
         known = ", ".join(sorted(settings.operator_names))
         raise NotAllowed(
@@ -43,8 +53,8 @@ def _operator(settings: Settings, name: str | None) -> str:
     return who
 
 
-def _print(step: Transition, as_json: bool, sentence: str) -> None:
-    content: dict[str, Any] = {
+def _shown_step(step: Transition) -> dict[str, Any]:
+    return {
         "op_id": step.op_id,
         "state": step.to_state.value,
         "inversion_id": step.inversion_id,
@@ -52,8 +62,11 @@ def _print(step: Transition, as_json: bool, sentence: str) -> None:
         "occurred_at": step.occurred_at,
         "details": step.details,
     }
+
+
+def _print(step: Transition, as_json: bool, sentence: str, **more: Any) -> None:
     if as_json:
-        print_json(content)
+        print_json({**_shown_step(step), **more})
     else:
         click.echo(sentence)
 
@@ -66,9 +79,16 @@ def claim_command(op: str, name: str | None, as_json: bool) -> None:
     """Take a Preprocessed OP to invert it; it gets an inversion id."""
     settings = _writable(load_settings())
     with open_ledger(settings) as ledger:
-        step = ledger.claim(op, actor=_who(name))
+        step = ledger.claim(op, actor=acting(name))
+        assigned_to = ledger.assigned_to(op)
     package = settings.data / str(step.details.get("package"))
-    _print(step, as_json, f"{shown(op)} is yours as {step.inversion_id}. Inputs: {package}")
+    another = f" (it was assigned to {shown(assigned_to)})" if assigned_to not in (None, step.actor) else ""
+    _print(
+        step,
+        as_json,
+        f"{shown(op)} is yours as {step.inversion_id}{another}. Inputs: {package}",
+        assigned_to=assigned_to,
+    )
 
 
 @click.command("release")
@@ -78,7 +98,7 @@ def claim_command(op: str, name: str | None, as_json: bool) -> None:
 def release_command(op: str, name: str | None, as_json: bool) -> None:
     """Give a claimed OP back to the queue."""
     settings = load_settings()
-    who = _who(name)
+    who = acting(name)
     with open_ledger(settings) as ledger:
         step = ledger.release(op, actor=who, is_operator=who in settings.operator_names)
     _print(step, as_json, f"{shown(op)} is back in the queue.")
@@ -108,7 +128,7 @@ def ready_command(
     if not _COMMIT.match(commit):
         raise WrongUse(f"--commit takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
     chosen = [part.strip() for part in datasets.split(",") if part.strip()] if datasets is not None else None
-    who = _who(name)
+    who = acting(name)
     with open_ledger(settings) as ledger:
         event = ledger.submit_ready(
             op,
@@ -136,7 +156,7 @@ def ready_command(
 def withdraw_command(op: str, reason: str, name: str | None, as_json: bool) -> None:
     """Take back products that are not published yet; the OP is Working again under a new inversion id."""
     settings = _writable(load_settings())
-    who = _who(name)
+    who = acting(name)
     with open_ledger(settings) as ledger:
         present = ledger.present(op)
         is_allowed = who == present.claimed_by or who in settings.operator_names
@@ -189,11 +209,51 @@ def reopen_command(op: str, reason: str, name: str | None, as_json: bool) -> Non
 
 
 @click.command("retry")
-@click.argument("op")
+@click.argument("op", required=False)
+@click.option("--all", "is_all", is_flag=True, help="Every OP in Error, as after an outage.")
+@click.option("--step", metavar="STEP", help="With --all: only what failed in this step.")
+@click.option(
+    "--class", "error_class", type=click.Choice(["transient", "permanent"]), help="With --all: only these."
+)
 @as_option
 @json_option
-def retry_command(op: str, name: str | None, as_json: bool) -> None:
+def retry_command(
+    op: str | None,
+    is_all: bool,
+    step: str | None,
+    error_class: ErrorClass | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
     """Bring an OP in Error back to the state before it; the next pass tries the step again."""
+    if (op is None) is not is_all or (op is not None and (step or error_class)):
+        raise WrongUse("Name one OP, or take --all, alone or with --step and --class.")
+    who = acting(name)
     with open_ledger(load_settings()) as ledger:
-        step = ledger.retry(op, actor=_who(name))
-    _print(step, as_json, f"{shown(op)} is {step.to_state} again; the next pass goes on with it.")
+        if op is None:
+            errors = ledger.errors(step=step, error_class=error_class)
+            rows = [row for error in errors if (row := _retried(ledger, error.op_id, error.details, who))]
+        else:
+            rows = [{**_failure(ledger.present(op).details), **_shown_step(ledger.retry(op, actor=who))}]
+    if as_json:
+        print_json(rows[0] if op is not None else rows)
+    elif op is None:
+        click.echo(f"{len(rows)} of {len(errors)} in Error are back; the next pass goes on with them.")
+        if rows:
+            print_rows(rows, ("op_id", "state", "step", "class", "tries", "message"))
+    else:
+        said = rows[0]
+        click.echo(f"{shown(op)} failed in {said['step']} ({said['class']}): {said['message']}")
+        click.echo(f"It is {said['state']} again; the next pass goes on with it.")
+
+
+def _failure(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: details.get(name) for name in ("step", "class", "message", "tries")}
+
+
+def _retried(ledger: Ledger, op: str, details: Mapping[str, Any], who: str) -> dict[str, Any] | None:
+    """What failed and where the OP is again; None when another was first."""
+    try:
+        return {**_failure(details), **_shown_step(ledger.retry(op, actor=who))}
+    except (Conflict, IllegalTransition):
+        return None

@@ -5,6 +5,7 @@ Here: opening, completeness, sections of the data, header values. What must be i
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,18 @@ import numpy as np
 from astropy.io import fits
 
 _MAGIC = b"SIMPLE  ="
+_OF_THE_SYSTEM = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOTCONN,
+    errno.ENODEV,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+}
 
 
 class Unreadable(Exception):
@@ -50,6 +63,11 @@ class OpenProduct:
         return np.asarray(self._hdus[index].data)
 
 
+def is_of_the_system(error: OSError) -> bool:
+    """Whether the disk, the share or the machine failed, and not the file or its rights."""
+    return error.errno in _OF_THE_SYSTEM
+
+
 @contextmanager
 def open_product(path: Path, findings: list[str]) -> Iterator[OpenProduct]:
     """Open a FITS file that may be anything.
@@ -63,6 +81,8 @@ def open_product(path: Path, findings: list[str]) -> Iterator[OpenProduct]:
     ------
     Unreadable
         Missing, not FITS, truncated, or damaged so that astropy gives up, here or inside the ``with`` block.
+    OSError
+        The disk or the share gives up, which says nothing of the file.
     """
     _check_start(path)
     with warnings.catch_warnings(record=True) as caught:
@@ -76,6 +96,10 @@ def open_product(path: Path, findings: list[str]) -> Iterator[OpenProduct]:
                 yield OpenProduct(hdus)
         except (Unreadable, KeyboardInterrupt):
             raise
+        except OSError as error:
+            if is_of_the_system(error):
+                raise
+            raise Unreadable(f"cannot be read as FITS ({_one_line(error)})") from error
         # Everything: what astropy raises on damaged bytes is not a closed list.
         except Exception as error:
             raise Unreadable(f"cannot be read as FITS ({_one_line(error)})") from error
@@ -95,6 +119,8 @@ def _check_start(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
     except OSError as error:
+        if is_of_the_system(error):
+            raise
         raise Unreadable(f"cannot be opened ({error.strerror or error})") from error
     if not start:
         raise Unreadable("is empty")

@@ -30,7 +30,7 @@ from dagster_l2.products.layout import (
     VerifiedProducts,
     header_text,
 )
-from dagster_l2.products.reading import OpenProduct, Unreadable, open_product
+from dagster_l2.products.reading import OpenProduct, Unreadable, is_of_the_system, open_product
 
 _AXES = {MODEL_FILE: MODEL_AXES, FITTED_FILE: PROFILE_AXES, OBSERVED_FILE: PROFILE_AXES}
 _FIRST_AXIS = {"quantity": len(QUANTITIES), "stokes": len(STOKES)}
@@ -64,6 +64,8 @@ def verify(folder: Path, *, op_id: str, inversion_id: str, dataset_ids: Sequence
     ------
     ProductsRefused
         With every problem of the folder; nothing was changed.
+    OSError
+        The disk or the share gives up, which says nothing of the products.
     """
     problems: list[str] = []
     findings: list[str] = []
@@ -127,6 +129,8 @@ def _check_file(
     except Unreadable as error:
         problems.append(f"{name} {error}")
     except OSError as error:
+        if is_of_the_system(error):
+            raise
         problems.append(f"{name} cannot be read ({error.strerror or error})")
     return None
 

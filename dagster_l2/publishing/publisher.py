@@ -11,16 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_l2.errors import error_class
 from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
 from dagster_l2.publishing.rules import (
     NotInverted,
+    NotTaken,
     PublishError,
     PublishFailed,
+    RecordDiffers,
     RecordIncomplete,
     choose_bucket,
     differences,
 )
-from dagster_l2.store import DuplicateInversion, Record, StoreAnswerInvalid, StoreClient
+from dagster_l2.store import (
+    DuplicateInversion,
+    Record,
+    StoreClient,
+    StoreError,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnreachable,
+)
 
 STEP = "publish"
 
@@ -76,10 +87,12 @@ class Publisher:
         NotInverted
             The OP is neither Inverted nor Published.
         PublishFailed
-            It cannot be published as it is: a different record under the id, no bucket. The OP is in Error.
+            The OP is in Error. Permanent: it cannot be published as it is (a different record under the id,
+            no bucket). Transient: the store is up and answers, but did not take this record, or does not
+            list it; a retry looks first, and creates only what is not there.
         StoreError
-            The store is down, answers nonsense or refuses, also when an answer was lost after the create. The
-            OP stays Inverted and the next attempt takes up from there.
+            The store as a whole is down, answers nonsense or refuses the token, also when an answer was lost
+            after the create. The OP stays Inverted and the next attempt takes up from there.
         LedgerError
             The OP is unknown, or was moved elsewhere meanwhile.
         """
@@ -98,24 +111,12 @@ class Publisher:
         is_created = False
         try:
             wanted = self._wanted(present, inversion_id, proposal_id)
+            if not found:
+                is_created, found = self._create(wanted)
+            _check_same(op_id, wanted, found)
         except PublishError as error:
-            self._record_failure(op_id, inversion_id, str(error), actor, run_id)
+            self._record_failure(present, error, actor, run_id)
             raise PublishFailed(str(error)) from error
-        if not found:
-            is_created = self._create(wanted)
-            found = self._look(inversion_id)
-        if not found:
-            raise StoreAnswerInvalid(
-                f"The store took inversion {inversion_id} but does not list it yet; the next run looks again."
-            )
-        diff = [text for record in found for text in differences(wanted, record)]
-        if diff:
-            message = (
-                f"The store holds inversion {inversion_id} with other content ({'; '.join(diff)}); "
-                f"retry and withdraw OP {op_id!r} to publish under a new inversion id."
-            )
-            self._record_failure(op_id, inversion_id, message, actor, run_id)
-            raise PublishFailed(message)
         return self._published(op_id, wanted, found[0], is_created=is_created, actor=actor, run_id=run_id)
 
     def _look(self, inversion_id: str) -> list[Record]:
@@ -142,13 +143,28 @@ class Publisher:
             "spectralLines": list(details.get("spectral_lines") or ()),
         }
 
-    def _create(self, wanted: Mapping[str, Any]) -> bool:
+    def _create(self, wanted: Mapping[str, Any]) -> tuple[bool, list[Record]]:
+        """Create the record and read it back; whether it was created here, and what the store lists."""
+        reason = "it took the record but does not list it yet"
+        is_created = False
         try:
             self._store.create_inversion({name: value for name, value in wanted.items() if value is not None})
+            is_created = True
         except DuplicateInversion:
             # Another publisher came between the look and the create; the read-back judges what it wrote.
-            return False
-        return True
+            pass
+        except (StoreUnreachable, StoreRefused, StoreReadOnly):
+            raise
+        except StoreError as error:
+            reason = str(error).rstrip(".")
+        # A store that is down as a whole fails here too, and then no OP is to blame.
+        found = self._look(wanted["inversionId"])
+        if not found:
+            raise NotTaken(
+                f"The store is up but does not have inversion {wanted['inversionId']} ({reason});"
+                " a retry looks again before it creates anything."
+            )
+        return is_created, found
 
     def _published(
         self,
@@ -180,17 +196,30 @@ class Publisher:
             outcome = Outcome.ALREADY
         return PublishResult(op_id, inversion_id, outcome, is_created=is_created, record=record)
 
-    def _record_failure(
-        self, op_id: str, inversion_id: str, message: str, actor: str, run_id: str | None
-    ) -> None:
+    def _record_failure(self, present: Present, error: PublishError, actor: str, run_id: str | None) -> None:
         try:
             self._ledger.fail(
-                op_id, step=STEP, error_class="permanent", message=message, actor=actor, run_id=run_id
+                present.op_id,
+                step=STEP,
+                error_class=error_class(error),
+                message=str(error),
+                actor=actor,
+                run_id=run_id,
+                seen=present.seq,
             )
         except (Conflict, IllegalTransition):
-            if not self._is_now(op_id, inversion_id, State.ERROR):
+            if not self._is_now(present.op_id, str(present.inversion_id), State.ERROR):
                 raise
 
     def _is_now(self, op_id: str, inversion_id: str, state: State) -> bool:
         present = self._ledger.present(op_id)
         return present.state is state and present.inversion_id == inversion_id
+
+
+def _check_same(op_id: str, wanted: Mapping[str, Any], found: list[Record]) -> None:
+    diff = [text for record in found for text in differences(wanted, record)]
+    if diff:
+        raise RecordDiffers(
+            f"The store holds inversion {wanted['inversionId']} with other content ({'; '.join(diff)}); "
+            f"retry and withdraw OP {op_id!r} to publish under a new inversion id."
+        )

@@ -28,7 +28,17 @@ class NotInverted(PublishError):
 
 
 class PublishFailed(PublishError):
-    """What is in the store or in the history forbids it; the OP is in Error with the same text."""
+    """It could not be published, for a reason of its own; the OP is in Error with the same text."""
+
+
+class NotTaken(PublishError):
+    """The store is up and answers, but does not hold the record it was given."""
+
+    transient = True
+
+
+class RecordDiffers(PublishError):
+    """The store holds another record under the inversion's id."""
 
 
 class RecordIncomplete(PublishError):

@@ -123,12 +123,12 @@ class Pipeline:
         return out
 
     def bronze(self) -> dict[str, int]:
-        """The files of bronze and when each was written, apart from the log of the scans' attempts."""
+        """The files of bronze and when each was written, apart from the logs of the scans."""
         folder = self.data / "lake" / "bronze"
         return {
             str(path.relative_to(folder)): path.stat().st_mtime_ns
             for path in folder.rglob("*")
-            if path.is_file() and path.relative_to(folder).parts[0] != "attempts"
+            if path.is_file() and path.relative_to(folder).parts[0] not in ("attempts", "job_tasks")
         }
 
 

@@ -200,7 +200,7 @@ def test_a_demo_and_a_store_never_mix(l2: Pipeline, served: Store) -> None:
 
 
 def test_the_public_search_is_read_only(l2: Pipeline, ledger: Ledger) -> None:
-    before = ledger.transition_ids()
+    before = list(ledger.transitions())
     for command in (
         ["claim", "op_good"],
         ["ready", "op_good", "--products", str(l2.home), *COMMIT],
@@ -210,7 +210,7 @@ def test_the_public_search_is_read_only(l2: Pipeline, ledger: Ledger) -> None:
     ):
         error = l2.here(*command, code=2, L2_STORE_KIND="public", L2_STORE_URL="http://127.0.0.1:1").error
         assert "read only" in error
-    assert ledger.transition_ids() == before
+    assert list(ledger.transitions()) == before
 
 
 # -- OPs ----------------------------------------------------------------------------------------------------
@@ -219,25 +219,25 @@ def test_the_public_search_is_read_only(l2: Pipeline, ledger: Ledger) -> None:
 @pytest.mark.parametrize("op_id", ["no_such_op", *HOSTILE])
 def test_an_op_that_is_unknown(l2: Pipeline, ledger: Ledger, op_id: str) -> None:
     """In every command: not found, in one line whatever the id holds, and nothing is written."""
-    before, files = ledger.transition_ids(), _files(l2.home.parent)
+    before, files = list(ledger.transitions()), _files(l2.home.parent)
     for command in _every_command(op_id, l2.home):
         done = l2.here(*command, code=1)
         assert len(done.err.splitlines()) == 1, done.err
         assert done.error
         assert done.out == ""
-    assert ledger.transition_ids() == before
+    assert list(ledger.transitions()) == before
     assert _files(l2.home.parent) == files
 
 
 def test_an_op_in_the_wrong_state(l2: Pipeline, ledger: Ledger) -> None:
     """The sentence names the state that the OP is in."""
-    before = ledger.transition_ids()
+    before = list(ledger.transitions())
     for op_id, state in (("op_bad", "NotInvertible"), ("op_new", "Discovered"), ("op_good", "Invertible")):
         commands = list(_every_command(op_id, l2.home))[3:]
         for command in commands:
             code = 2 if command[0] == "publish" else 1
             assert state in l2.here(*command, code=code).error, command
-    assert ledger.transition_ids() == before
+    assert list(ledger.transitions()) == before
 
 
 def test_a_hand_over_that_cannot_be_meant(l2: Pipeline, ledger: Ledger) -> None:

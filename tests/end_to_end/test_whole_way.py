@@ -113,6 +113,12 @@ def _first_pass(l2: Pipeline, store: Store) -> None:
     assert done["failed"] == []
     assert l2.states() == expected
     assert l2.steps() == {op_id: expected_steps(state) for op_id, state in expected.items()}
+    figures = (l2.data / "metrics" / "l2.prom").read_text(encoding="utf-8")
+    for state, number in Counter(expected.values()).items():
+        assert f'l2_observing_programs{{state="{state}"}} {number}.0\n' in figures
+    assert 'l2_windows{source="metadata_store",status="DOWNLOADED"}' in figures
+    assert "\nl2_last_scan_timestamp_seconds " in figures
+    assert "\nl2_observing_programs_overdue 0.0\n" in figures
 
 
 def _work_of_the_scientist(

@@ -26,7 +26,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     inversions = tmp_path / "inversions.sqlite"
     app = store_app(RecordSet(), inversions_file=inversions, faults=faults)
     with LocalStoreServer(app) as server, Ledger.open(url, schema=schema) as ledger:
-        client = StoreClient(server.url, attempts=2, first_wait_s=0.01, timeout_s=5.0)
+        client = StoreClient(server.url, attempts=2, first_wait_s=0.01, timeout_s=5.0, patience_s=0.1)
         with client:
             yield World(server.url, url, schema, faults, inversions, ledger, client, app.state.requests)
     if request.param == "postgresql":

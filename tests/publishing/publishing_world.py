@@ -40,7 +40,8 @@ class World:
 
     def open_store(self, **changes: Any) -> StoreClient:
         return StoreClient(
-            self.store_url, **{"attempts": 2, "first_wait_s": 0.01, "timeout_s": 5.0, **changes}
+            self.store_url,
+            **{"attempts": 2, "first_wait_s": 0.01, "timeout_s": 5.0, "patience_s": 0.1, **changes},
         )
 
     def publisher(self, default_bucket: str | None = None) -> Publisher:

@@ -36,6 +36,13 @@ def publish(world: World, publisher: Publisher | None = None, op_id: str = OP) -
     return publisher.publish(op_id, proposal_id=PROPOSAL, actor="pipeline", run_id="run-1")
 
 
+def retried(world: World) -> list[str]:
+    """What a pass finds failed and brings back."""
+    failed = [row.cause for row in world.ledger.errors()]
+    assert len(world.ledger.retry_transient(3, actor="pipeline", run_id="run-2").retried) == len(failed)
+    return failed
+
+
 def other_record(inversion_id: str, **changes: Any) -> dict[str, Any]:
     return {
         "inversionId": inversion_id,
@@ -129,11 +136,15 @@ def test_a_misbehaving_store_loses_and_doubles_nothing(
     world.inverted()
     match = CREATE if where == "create" else "l2Inversions"
     world.faults.add(kind, match=match, skip=1 if where == "read back" else 0, **options)
-    with pytest.raises(expected):
+    # Where everything else is answered well, the store is up, and it is this record that it does not take.
+    is_its_own = where == "create" and expected in (StoreAnswerInvalid, StoreQueryError)
+    with pytest.raises(PublishFailed if is_its_own else expected):
         publish(world)
-    assert world.states()[-1] is State.INVERTED
+    assert world.states()[-1] is (State.ERROR if is_its_own else State.INVERTED)
 
     world.faults.clear()
+    if is_its_own:
+        assert retried(world) == ["publish failed (transient)"]
     assert publish(world).outcome is Outcome.PUBLISHED
     assert len(world.published()) == 1
     assert world.states()[-2:] == [State.INVERTED, State.PUBLISHED]
@@ -159,13 +170,41 @@ def test_a_store_that_lists_late_is_asked_again_later(world: World) -> None:
 
     with Late(world.store_url) as late:
         # The second create is refused as a duplicate, which is not an end either.
-        for _ in range(2):
-            with pytest.raises(StoreAnswerInvalid, match="does not list it yet"):
+        for number in (1, 2):
+            with pytest.raises(PublishFailed, match="does not list it yet"):
                 publish(world, Publisher(late, world.ledger, None))
-            assert world.states()[-1] is State.INVERTED
+            failed = world.ledger.present(OP)
+            assert (failed.state, failed.details["tries"]) == (State.ERROR, number)
+            assert retried(world) == ["publish failed (transient)"]
     assert world.creates() == 2
     assert publish(world).outcome is Outcome.PUBLISHED
+    assert world.creates() == 2
     assert len(world.published()) == 1
+
+
+def test_a_store_that_refuses_and_then_is_down_blames_no_op(world: World) -> None:
+    """A create that is answered with nonsense counts against the OP only where the store is up."""
+    world.inverted()
+    world.faults.add("html", match=CREATE)
+    world.faults.add("status", status=503, match="l2Inversions", skip=1)
+    with pytest.raises(StoreUnreachable):
+        publish(world)
+    assert world.states()[-1] is State.INVERTED
+
+
+def test_an_op_that_is_withdrawn_while_it_fails_has_not_failed(world: World) -> None:
+    inversion_id = world.inverted()
+    world.store.create_inversion(other_record(inversion_id, bucket="raw"))
+
+    class Withdrawing(StoreClient):
+        def inversions(self, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+            found = super().inversions(*arguments, **named)
+            world.ledger.withdraw(OP, actor="op", reason="at the same moment")
+            return found
+
+    with Withdrawing(world.store_url) as client, pytest.raises(Conflict, match="moved on while publish"):
+        publish(world, Publisher(client, world.ledger, None))
+    assert world.states()[-1] is State.WORKING
 
 
 def test_another_inversion_is_never_taken_for_ours(world: World) -> None:

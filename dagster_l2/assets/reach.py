@@ -1,0 +1,161 @@
+"""REACH in Dagster: a day is a partition, and a span of days one run. The work is in ``downloads``."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from dagster_l2.assets.pictures import availability_calendar, rate_plot
+from dagster_l2.assets.tables import counts_table, picture, rows_table
+from dagster_l2.batch import Covered, RunSummary, Wishes, coverage
+from dagster_l2.downloads import download_reach, reach_request
+from dagster_l2.resources import L2, one_sentence
+from dagster_l2.settings import Settings
+from dagster_l2.sources import ALL
+from dagster_l2.telemetry import RETRY_CAUSES
+
+KEY = dg.AssetKey(["bronze", "reach"])
+DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")
+_SHOWN = 50
+
+# Single-run backfills are marked as beta; the mark is known, and would be shown by every command.
+warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
+
+
+class ReachConfig(dg.Config):
+    """What is downloaded; a day that failed is tried again, since a person asked for it."""
+
+    sensor: str = ALL
+    descriptor: str = "QUICKLOOK"
+    retry_failed: bool = True
+    recheck_empty: bool = False
+
+
+@dg.asset(
+    key=KEY,
+    group_name="reach",
+    kinds={"parquet", "polars"},
+    owners=["team:operators"],
+    partitions_def=DAYS,
+    # A run for each day would pay for the start of a run each time, and each would learn the rate anew.
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "windows_downloaded", asset=KEY, description="Every day that was asked for came, or is empty."
+        )
+    ],
+)
+def reach(
+    context: dg.AssetExecutionContext, config: ReachConfig, l2: dg.ResourceParam[L2]
+) -> dg.MaterializeResult:
+    """Observations of the REACH dosimeters; finished days are skipped, unfinished ones resumed."""
+    settings, span = l2.settings, context.partition_time_window
+    with one_sentence():
+        request = reach_request(
+            settings,
+            span.start.date(),
+            span.end.date() - timedelta(days=1),
+            sensor=config.sensor,
+            descriptor=config.descriptor,
+            wishes=Wishes(retry_failed=config.retry_failed, recheck_empty=config.recheck_empty),
+            run_id=context.run.run_id,
+        )
+        with l2.ledger() as ledger:
+            summary = download_reach(
+                settings,
+                request,
+                ledger=ledger,
+                progress=lambda standing: context.log.info(
+                    f"reach: {standing.days} of {standing.all_days} days, {standing.records} records"
+                ),
+            )
+            days = coverage(
+                ledger.engine,
+                "reach",
+                {"sensor": config.sensor, "descriptor": config.descriptor},
+                start=request.windows[0].start,
+                end=request.windows[-1].end,
+            )
+    context.log.info(
+        f"reach: {summary.planned} days = {summary.downloaded} downloaded + {summary.skipped_existing} there"
+        f" already + {summary.skipped_no_data} without data + {summary.failed} failed"
+    )
+    for day in days:
+        context.add_asset_metadata(_day_metadata(day), partition_key=f"{day.window.start:%Y-%m-%d}")
+    # The pictures of a year, kept at each of its days, would make every look at the asset slow.
+    pictures = _pictures(settings, summary, days)
+    if pictures:
+        context.add_asset_metadata(pictures, partition_key=context.partition_key_range.end)
+    return dg.MaterializeResult(
+        metadata=_run_metadata(settings, summary), check_results=[_check(days, summary)]
+    )
+
+
+def _day_metadata(day: Covered) -> dict[str, Any]:
+    """The figures of one day, which the UI draws over all days."""
+    share = {} if day.availability_pct is None else {"availability_pct": day.availability_pct}
+    return {"status": day.status, "records": day.records or 0, "bytes": day.bytes or 0, **share}
+
+
+def _pictures(settings: Settings, summary: RunSummary, days: Sequence[Covered]) -> dict[str, Any]:
+    """The calendar of the span, and the rate over the time of the job."""
+    out: dict[str, Any] = {}
+    if days:
+        marks = {day.window.start.date(): (day.status, day.availability_pct) for day in days}
+        out["calendar of availability"] = picture(availability_calendar(marks))
+    over_time = _job_summary(settings, summary).get("over_time")
+    if over_time:
+        out["rate"] = picture(rate_plot(over_time))
+    return out
+
+
+def _job_summary(settings: Settings, summary: RunSummary) -> dict[str, Any]:
+    """What the job says of itself; empty where there was nothing to do."""
+    path = settings.jobs_folder / str(summary.job_id) / "summary.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
+
+
+def _run_metadata(settings: Settings, summary: RunSummary) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "windows planned": summary.planned,
+        "downloaded": summary.downloaded,
+        "skipped existing": summary.skipped_existing,
+        "without data": summary.skipped_no_data,
+        "failed": summary.failed,
+    }
+    content = _job_summary(settings, summary)
+    if not content:
+        return out
+    totals = content["totals"]
+    retries = {cause: int(totals.get(f"retries_{cause}", 0)) for cause in RETRY_CAUSES}
+    return out | {
+        "job_id": content["job_id"],
+        "summary": dg.MetadataValue.path(settings.jobs_folder / content["job_id"] / "summary.json"),
+        "seconds": float(content["seconds"]),
+        "records received": int(totals.get("records", 0)),
+        "bytes received": int(totals.get("received_bytes", 0)),
+        "requests": int(totals.get("api_requests", 0)),
+        "turned down (429)": int(totals.get("turned_down", 0)),
+        "retries": counts_table("cause", {cause: number for cause, number in retries.items() if number}),
+        "seconds waited for the rate": float(totals.get("token_wait_s", 0.0)),
+    }
+
+
+def _check(days: Sequence[Covered], summary: RunSummary) -> dg.AssetCheckResult:
+    """Fail for the days that did not come; the others are there all the same."""
+    bad = [
+        {"day": f"{day.window.start:%Y-%m-%d}", "error": day.error_message or "interrupted"}
+        for day in days
+        if day.status not in ("DOWNLOADED", "SKIPPED_NO_DATA")
+    ]
+    said = f"{summary.failed} of {summary.planned} days of REACH failed; the others are there."
+    return dg.AssetCheckResult(
+        passed=not summary.failed,
+        check_name="windows_downloaded",
+        description=said if summary.failed else "Every day is there",
+        metadata={"failed": rows_table(bad[:_SHOWN], ("day", "error"))},
+    )

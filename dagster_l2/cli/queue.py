@@ -1,0 +1,68 @@
+"""``l2 queue``: who does what next. How it is ranked is in the warehouse and in ``dagster_l2.queue``."""
+
+from __future__ import annotations
+
+import click
+
+from dagster_l2.cli.output import json_option, print_json, print_rows
+from dagster_l2.ledger import State
+from dagster_l2.queue import live_queue, named, overdue_by_responsible, part_columns
+from dagster_l2.settings import load_settings
+from dagster_l2.wiring import open_ledger
+
+QUEUE_COLUMNS = (
+    "rank",
+    "op_id",
+    "state",
+    "responsible",
+    "reason",
+    "days_in_state",
+    "is_overdue",
+    "priority",
+    "priority_score",
+)
+_SCORE_COLUMNS = ("rank", "op_id", "state", "responsible", "priority_score", "priority", "merit_score")
+
+
+@click.command("queue")
+@click.option("--for", "whom", metavar="NAME", help="Only what waits for this person or role.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help="Only OPs in this state; may be given again.",
+)
+@click.option("--overdue", is_flag=True, help="Only what has been in its state for too long.")
+@click.option("--parts", is_flag=True, help="Show what the score is made of.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@json_option
+def queue_command(
+    whom: str | None, states: tuple[str, ...], overdue: bool, parts: bool, limit: int, as_json: bool
+) -> None:
+    """Who does what next: merit from gold; state, claimer, priority and assignment live from the ledger.
+
+    A role is one of pipeline, operator and scientist.
+    """
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        rows = live_queue(settings.gold, ledger)
+    rows = [
+        row
+        for row in rows
+        if (whom is None or row["responsible"] == whom)
+        and (not states or row["state"] in states)
+        and (row["is_overdue"] or not overdue)
+    ]
+    if as_json:
+        print_json(rows[:limit])
+        return
+    if not rows:
+        click.echo("Nothing waits.")
+        return
+    print_rows(rows[:limit], (*_SCORE_COLUMNS, *part_columns(rows[0])) if parts else QUEUE_COLUMNS)
+    if len(rows) > limit:
+        click.echo(f"… and {len(rows) - limit} more (--limit).")
+    late = overdue_by_responsible(rows)
+    if late:
+        click.echo(f"{sum(late.values())} overdue: {named(late)}")
