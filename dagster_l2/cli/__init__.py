@@ -22,7 +22,7 @@ _COMMANDS = {
     "queue": ("queue", "Who does what next, best first."),
     "show": ("look", "Everything about one OP: verdict with reasons, state, hand-overs."),
     "history": ("look", "Every step an OP took."),
-    "sql": ("look", "Query the analysts' DuckDB file."),
+    "sql": ("sql", "Query the analysts' DuckDB file."),
     "claim": ("work", "Take an OP to invert it."),
     "prioritize": ("people", "Set the priority of an OP, with a reason."),
     "assign": ("people", "Say who should take an OP."),

@@ -1,4 +1,4 @@
-"""Commands that only look: status, show, history, sql."""
+"""Commands that only look: status, show, history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import click
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
 from dagster_l2.cli.people import people_of, people_pairs
-from dagster_l2.errors import WrongUse
 from dagster_l2.gold import NoGold, read_gold
 from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import Ledger, Present, State
@@ -256,27 +255,3 @@ def _state(present: Present) -> dict[str, Any]:
     if present.state is State.ERROR:
         content |= {name: present.details.get(name) for name in ("step", "class", "message")}
     return content
-
-
-@click.command("sql")
-@click.argument("query")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@json_option
-def sql_command(query: str, as_csv: bool, as_json: bool) -> None:
-    """Run QUERY on the analysts' DuckDB file, read only; `-` reads it from standard input."""
-    if as_csv and as_json:
-        raise WrongUse("Choose one of --csv and --json.")
-    text = click.get_text_stream("stdin").read() if query == "-" else query
-    if not text.strip(" \t\r\n;"):
-        raise WrongUse("The query is empty; write some SQL, for instance: from op_latest_state.")
-    rows = read_gold(load_settings().gold, text)
-    if as_json:
-        print_json(rows)
-    elif as_csv:
-        import csv
-
-        writer = csv.writer(click.get_text_stream("stdout"))
-        writer.writerow(rows[0] if rows else ())
-        writer.writerows(row.values() for row in rows)
-    else:
-        print_rows(rows)

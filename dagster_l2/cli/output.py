@@ -40,7 +40,7 @@ def print_json(content: Any) -> None:
     """Print one JSON value."""
     import json
 
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False, default=plain))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -86,7 +86,8 @@ def shown(value: Any) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, timedelta):
