@@ -37,7 +37,7 @@ def graph(defs: dg.Definitions) -> str:
 
 
 def test_the_asset_graph_is_the_one_that_was_reviewed(defs: dg.Definitions) -> None:
-    """Set L2_WRITE_SNAPSHOT to write it anew; the difference is then seen in review."""
+    """Set WRITE_SNAPSHOT to write it anew; the difference is then seen in review."""
     if os.environ.get("WRITE_SNAPSHOT"):
         SNAPSHOT.write_text(graph(defs))
     assert graph(defs) == SNAPSHOT.read_text()

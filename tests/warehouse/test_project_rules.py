@@ -75,9 +75,7 @@ PREFIXES = {"staging": "stg_", "intermediate": "int_"}
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     warehouse = Warehouse(tmp_path_factory.mktemp("parse"))
     warehouse.dbt("parse")
-    content = (warehouse.folder / "target" / "manifest.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(content)
-    return loaded
+    return warehouse.manifest()
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ class Warehouse:
     """A DuckDB file with bronze tables, and dbt on it."""
 
     folder: Path
+    project: Path = DBT_PROJECT
     environment: dict[str, str] = field(default_factory=dict)
     _seen: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -102,9 +103,9 @@ class Warehouse:
                 str(Path(sys.executable).with_name("dbt")),
                 *arguments,
                 "--project-dir",
-                str(DBT_PROJECT),
+                str(self.project),
                 "--profiles-dir",
-                str(DBT_PROJECT),
+                str(self.project),
             ],
             capture_output=True,
             text=True,
@@ -118,6 +119,12 @@ class Warehouse:
 
     def build(self, part: str, *arguments: str) -> None:
         self.dbt("build", "--select", f"tag:{part}", "--exclude-resource-type", "unit_test", *arguments)
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that the last dbt run left."""
+        content = (self.folder / "target" / "manifest.json").read_text(encoding="utf-8")
+        loaded: dict[str, Any] = json.loads(content)
+        return loaded
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.path)) as connection:

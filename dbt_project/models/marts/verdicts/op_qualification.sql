@@ -10,8 +10,8 @@ line_coverage as (
     select * from {{ ref('int_op_line_coverage') }}
 ),
 
-rules as (
-    select * from {{ ref('qualification_rules') }}
+rule_version as (
+    select * from {{ ref('int_rule_version') }}
 ),
 
 verdicts as (
@@ -81,13 +81,13 @@ final as (
         coalesce(warnings.warnings, []) as warnings,
         inputs.dataset_count,
         inputs.inputs_hash,
-        rules.rule_version
+        rule_version.rule_version
     from verdicts
     inner join inputs
         on verdicts.op_id = inputs.op_id and verdicts.instrument = inputs.instrument
     left join warnings
         on verdicts.op_id = warnings.op_id and verdicts.instrument = warnings.instrument
-    cross join rules
+    cross join rule_version
 )
 
 select * from final
