@@ -12,6 +12,7 @@ from dagster_l2.batch.attempts import (
     read_attempts,
     unit_id,
 )
+from dagster_l2.batch.clock import SYSTEM_CLOCK, Clock
 from dagster_l2.batch.coverage import Covered, coverage
 from dagster_l2.batch.decide import Action, LastAttempt, Planned, Wishes, decide
 from dagster_l2.batch.job_export import export_job_tasks, job_tasks_table
@@ -47,11 +48,13 @@ __all__ = [
     "ATTEMPT_SCHEMA",
     "DAY",
     "STATE_TABLES",
+    "SYSTEM_CLOCK",
     "Action",
     "Attempt",
     "AttemptStatus",
     "Attempts",
     "Chunk",
+    "Clock",
     "Covered",
     "DatabaseRates",
     "FailureClass",

@@ -18,9 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from dagster_l2.batch.clock import SYSTEM_CLOCK, Clock
 from dagster_l2.batch.rate_state import RateState
 from dagster_l2.batch.rate_tables import rate_leases, rate_limits
 from dagster_l2.batch.rate_terms import RateSettings
+from dagster_l2.batch.source import FailureClass
 from dagster_l2.errors import L2Error
 
 T = TypeVar("T")
@@ -30,7 +32,10 @@ _PAUSE_S = 0.2
 
 
 class RateUnavailable(L2Error):
-    """The shared rate can't be read or written."""
+    """The shared rate can't be read or written: the state database's failure, and no item's."""
+
+    failure_class = FailureClass.PASSING
+    stops_job = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ class DatabaseRates:
         The server and the purpose, see `rate_key`.
     lease_s
         Seconds' worth of requests taken at once.
+    clock
+        One that goes faster, in benchmarks; all who share the rate need the same.
 
     Raises
     ------
@@ -139,18 +146,21 @@ class DatabaseRates:
         When the database can't be used for longer than some seconds.
     """
 
-    def __init__(self, engine: sa.Engine, key: str, *, lease_s: float = 1.0) -> None:
+    def __init__(
+        self, engine: sa.Engine, key: str, *, lease_s: float = 1.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.key, self.lease_s = key, lease_s
+        self._clock = clock
         self._engine = engine
         self._is_postgresql = engine.dialect.name == "postgresql"
-        self._anchor = (time.time(), time.monotonic())
+        self._anchor = (clock.now(), clock.monotonic())
         self._anchor_lock = threading.Lock()
 
     def clock(self) -> float:
         """See `RateStore`."""
         with self._anchor_lock:
             there, here = self._anchor
-        return there + (time.monotonic() - here)
+        return there + (self._clock.monotonic() - here)
 
     def change(self, settings: RateSettings, holder: str, work: Callable[[Desk], T]) -> T:
         """See `RateStore`."""
@@ -205,12 +215,12 @@ class DatabaseRates:
     def _read_clock(self, connection: sa.Connection) -> float:
         if self._is_postgresql:
             clock = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))
-            there = float(connection.execute(clock).scalar_one())
+            there = self._clock.at(float(connection.execute(clock).scalar_one()))
         else:
-            there = time.time()
+            there = self._clock.now()
         # The reading is as old as its way here: our clock lags the shared one and never runs ahead of it.
         with self._anchor_lock:
-            self._anchor = (there, time.monotonic())
+            self._anchor = (there, self._clock.monotonic())
         return there
 
     def _count(self, connection: sa.Connection, holder: str, now: float) -> int:

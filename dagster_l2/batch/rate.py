@@ -12,12 +12,15 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from dagster_l2.batch.clock import SYSTEM_CLOCK, Clock
 from dagster_l2.batch.headers import Quota, read_advice
 from dagster_l2.batch.leases import Desk, Held, MemoryRates, RateStore
 from dagster_l2.batch.rate_terms import Answer, Kind, RateSettings, Slot
+from dagster_l2.batch.source import FailureClass
 from dagster_l2.errors import L2Error
 from dagster_l2.telemetry import count
 
@@ -32,6 +35,9 @@ _MOST_OPEN = 10_000
 
 class RateClosed(L2Error):
     """The limiter was closed while a request waited; the run is being stopped."""
+
+    failure_class = FailureClass.PASSING
+    stops_job = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Limiter:
         Where the rate lies: `MemoryRates` for this process alone, `DatabaseRates` for all.
     settings
         The bounds; all who share a rate should hand over the same.
+    clock
+        What it waits by; the same as that of ``store``.
     sleep
         Stands in for the waiting, in tests.
 
@@ -102,6 +110,7 @@ class Limiter:
         store: RateStore | None = None,
         settings: RateSettings | None = None,
         *,
+        clock: Clock = SYSTEM_CLOCK,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.store: RateStore = store if store is not None else MemoryRates()
@@ -109,7 +118,7 @@ class Limiter:
         self.holder = secrets.token_hex(8)
         self._closed = threading.Event()
         self._news = threading.Event()
-        self._sleep = sleep or self._news.wait
+        self._sleep = sleep or partial(clock.wait, self._news)
         self._turn = threading.Lock()
         self._lock = threading.RLock()
         self._waiting = 0

@@ -11,7 +11,6 @@ import logging
 import random
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import orjson
 
-from dagster_l2.batch import Pace
+from dagster_l2.batch import SYSTEM_CLOCK, Clock, Pace
 from dagster_l2.sources.udl_address import PATH, headers_of, without_secrets
 from dagster_l2.sources.udl_errors import (
     CountMismatch,
@@ -98,6 +97,8 @@ class UdlClient:
         Waits between failing tries; each doubles the one before.
     page_size
         Records asked for at once.
+    clock
+        What it counts time and waits by.
 
     Raises
     ------
@@ -120,6 +121,7 @@ class UdlClient:
         first_wait_s: float = 0.5,
         longest_wait_s: float = 30.0,
         page_size: int = PAGE_SIZE,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.url, secret = without_secrets(url)
         headers = headers_of(token or secret)
@@ -130,6 +132,7 @@ class UdlClient:
             raise UdlRefused("The token of the UDL holds what no header can carry; set L2_UDL_TOKEN anew.")
         self.page_size = page_size
         self._pace = pace
+        self._clock = clock
         self._total_timeout_s = total_timeout_s
         self._budget_s = budget_s
         self._patience_s = patience_s
@@ -247,7 +250,7 @@ class UdlClient:
         said: UdlUnreachable
         while True:
             granted = self._pace.acquire()
-            began = time.monotonic()
+            began = self._clock.monotonic()
             try:
                 body = self._send(path, parameters, granted)
                 return read(body), len(body)
@@ -256,20 +259,20 @@ class UdlClient:
                 refusals += 1
                 count("turned_down")
                 wait = min(1.0, 0.01 * 2.0 ** min(refusals, 10))
-                if time.monotonic() + wait - first_refused > self._patience_s:
+                if self._clock.monotonic() + wait - first_refused > self._patience_s:
                     raise
                 said = error
             except UdlUnreachable as error:
                 failures += 1
                 wait = min(self._longest_wait_s, self._first_wait_s * 2.0 ** min(failures - 1, 20))
                 wait *= random.uniform(0.5, 1.0)
-                failed_s += time.monotonic() - began + wait
+                failed_s += self._clock.monotonic() - began + wait
                 if failed_s > self._budget_s:
                     raise
                 said = error
             count(f"retries_{said.cause}")
             _LOG.info("%s It is asked again in %.1f s.", said, wait, extra={"cause": said.cause})
-            if self._closed.wait(wait):
+            if self._clock.wait(self._closed, wait):
                 raise UdlStopped(f"The UDL at {self.url} was not asked again: the download stops.")
 
     def _send(self, path: str, parameters: Mapping[str, str], granted: float) -> bytes:
@@ -304,14 +307,14 @@ class UdlClient:
         return body
 
     def _read(self, response: httpx.Response, most: int | None = None) -> bytes:
-        began, parts, size = time.monotonic(), [], 0
+        began, parts, size = self._clock.monotonic(), [], 0
         for part in response.iter_bytes():
             parts.append(part)
             size += len(part)
             count("received_bytes", len(part))
             if most is not None and size >= most:
                 break
-            if time.monotonic() - began > self._total_timeout_s:
+            if self._clock.monotonic() - began > self._total_timeout_s:
                 raise httpx.ReadTimeout("the answer did not end", request=response.request)
             if self._closed.is_set():
                 raise UdlStopped(f"The answer of the UDL at {self.url} was not read: the download stops.")

@@ -140,7 +140,7 @@ def test_a_passing_failure_is_tried_again_until_it_passes(place: Place, server: 
     assert groups.count("retry_batch_1") == 2
     assert groups.count("retry_batch_2") == 1
     retry = place.read(summary, "retries/retry-1/manifest.json")
-    assert (len(retry["failed_tasks"]), retry["error_types"]) == (2, {"passing": 2})
+    assert (len(retry["failed_tasks"]), retry["error_types"]) == (2, {"ChunkFailed": 2})
     assert len(retry["retries_launched"]) == 2
     assert [item.status for item in place.jobs().items.of_job(str(summary.job_id))] == ["DONE", "DONE"]
 

@@ -113,12 +113,12 @@ def test_a_web_page_with_200_is_not_no_data(udl: UdlWorld, fault: dict[str, Any]
 def test_an_unknown_key_costs_nothing_and_is_said_once(
     udl: UdlWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    udl.clear(held(row(DAY, 1, onOrbit={"satNo": 1}), row(DAY + MINUTES, 2, mood="good")))
+    udl.clear(held(row(DAY, 1, colour="red"), row(DAY + MINUTES, 2, mood="good")))
     source = reach(udl)
     with caplog.at_level(logging.WARNING):
         assert [first(source).frame["sat_no"].to_list() for _ in range(2)] == [[43_101, 43_102]] * 2
     assert [record.getMessage() for record in caplog.records] == [
-        "Observations have keys that no column holds: mood, onOrbit."
+        "Observations have keys that no column holds: colour, mood."
     ]
 
 

@@ -144,7 +144,7 @@ def test_a_window_that_fails_for_a_while_is_tried_again_in_the_same_scan(world: 
     assert (report.datasets.new, report.windows.failed) == (20, [])
     root = world.folder / "jobs" / report.job_id
     retry = json.loads((root / "retries" / "retry-1" / "manifest.json").read_text())
-    assert retry["error_types"] == {"passing": 1}
+    assert retry["error_types"] == {"StoreUnreachable": 1}
     assert set(Counter(attempts(world)["status"])) == {"PENDING", "FAILED", "DOWNLOADED"}
 
 

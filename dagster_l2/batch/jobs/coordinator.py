@@ -129,7 +129,7 @@ class Jobs:
         if job.status is not Status.RUNNING:
             return
         if self.folders(job_id).batches.is_dir():
-            write_job_manifest(self.order(job_id), Status.FAILED, task_count=len(self.store.tasks(job_id)))
+            write_job_manifest(self.order(job_id), Status.FAILED, task_count=self.store.count(job_id))
         self.store.move(job, status=Status.FAILED)
 
     # -- what a person asks for ---------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class Jobs:
         if self.store.job(order.job_id).status is not Status.RUNNING:
             return
         self.store.free_the_dead(order.job_id)
-        write_job_manifest(order, Status.RUNNING, task_count=len(self.store.tasks(order.job_id)))
+        write_job_manifest(order, Status.RUNNING, task_count=self.store.count(order.job_id))
         watch = threading.Thread(target=self._watch, args=(order.job_id, halted), daemon=True)
         if self._progress:
             watch.start()
@@ -334,7 +334,7 @@ class Jobs:
 
     def _pause(self, job_id: str) -> None:
         """Wait while all that is left is another's, or waits for its time."""
-        if self.store.has_open(job_id) and not self.store.claimable(job_id):
+        if self.store.has_open(job_id) and not self.store.has_claimable(job_id):
             self._stop.wait(_POLL_S)
             self.store.free_the_dead(job_id)
 
@@ -343,11 +343,8 @@ class Jobs:
             self._tell(job_id)
 
     def _tell(self, job_id: str) -> None:
-        tasks = [task for task in self.store.tasks(job_id) if task.batch_id is not None]
-        ended = [task for task in tasks if task.status not in _OPEN]
-        records = sum(int(task.metrics.get("records", 0)) for task in ended)
         if self._progress:
-            self._progress(len(ended), len(tasks), records)
+            self._progress(*self.store.progress(job_id))
 
     # -- the outcome --------------------------------------------------------------------------------------
 
@@ -378,6 +375,3 @@ class Jobs:
             skipped=skipped,
             output=next((output for output in reversed(outputs) if output.exists()), None),
         )
-
-
-_OPEN = (Status.PENDING, Status.RUNNING)

@@ -82,19 +82,22 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class LeftWindow:
-    """A window that a task could not bring home, and what kind of failure that was."""
+    """A window that a task could not bring home, and what kind of failure and of error that was."""
 
     window: Window
     failure_class: FailureClass
+    error_type: str | None = None
 
     def to_json(self) -> dict[str, str]:
         """As it lies in the state database."""
-        return {**window_to_json(self.window), "failure_class": self.failure_class.value}
+        content = {**window_to_json(self.window), "failure_class": self.failure_class.value}
+        return content | ({"error_type": self.error_type} if self.error_type else {})
 
     @classmethod
     def from_json(cls, content: Mapping[str, str]) -> LeftWindow:
         """The reverse of `to_json`."""
-        return cls(window_from_json(content), FailureClass(content["failure_class"]))
+        kind = FailureClass(content["failure_class"])
+        return cls(window_from_json(content), kind, content.get("error_type"))
 
 
 def window_to_json(window: Window) -> dict[str, str]:

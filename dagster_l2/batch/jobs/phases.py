@@ -86,41 +86,10 @@ def plan_retry(
             wanted.setdefault(task.task_id, (task, []))[1].append(left)
     if not wanted:
         return False
-    number, folders = job.retry_round + 1, JobFolders.of(order)
-    seq = max(task.seq for task in tasks) + 1
-    fresh = []
-    for offset, (task, lefts) in enumerate(wanted.values()):
-        root = str(task.batch_id).partition("-r")[0]
-        windows = tuple(left.window for left in lefts)
-        batch = Batch(f"{root}-r{number}", windows)
-        folders.write_batch(order, batch)
-        fresh.append(
-            Task(
-                task_id=f"{job.job_id}-{seq + offset:05d}",
-                job_id=job.job_id,
-                role=Role.RETRY,
-                phase=Phase.RETRY,
-                group=retry_group(number),
-                seq=seq + offset,
-                batch_id=batch.batch_id,
-                retries=number,
-                previous_task_id=task.task_id,
-                wait_s=wait_s,
-                windows=windows,
-            )
-        )
-    retry_id = f"retry-{number}"
-    manifest = RetryManifest(
-        retry_id=retry_id,
-        parent_job_id=job.job_id,
-        failed_tasks=[task.task_id for task, _lefts in wanted.values()],
-        error_types=dict(
-            Counter(str(left.failure_class) for _task, lefts in wanted.values() for left in lefts)
-        ),
-        retries_launched=[task.task_id for task in fresh],
-        submitted_at=datetime.now(UTC).isoformat(),
-    )
-    folders.write(folders.retry_manifest(retry_id), manifest)
+    number = job.retry_round + 1
+    first_seq = max(task.seq for task in tasks) + 1
+    fresh = _retry_tasks(order, list(wanted.values()), number=number, first_seq=first_seq, wait_s=wait_s)
+    manifest = _write_retry_manifest(order, list(wanted.values()), fresh, number=number)
     is_ours = store.move(
         job, phase=Phase.RETRY, status=Status.RUNNING, retry_round=number, retry_until=until, tasks=fresh
     )
@@ -130,9 +99,58 @@ def plan_retry(
             number,
             len(fresh),
             wait_s,
-            extra={"job_id": job.job_id, "classes": dict(manifest.error_types)},
+            extra={"job_id": job.job_id, "error_types": dict(manifest.error_types)},
         )
     return True
+
+
+def _retry_tasks(
+    order: JobOrder,
+    failed: Sequence[tuple[Task, list[LeftWindow]]],
+    *,
+    number: int,
+    first_seq: int,
+    wait_s: float,
+) -> list[Task]:
+    """A task for each that failed, over the windows that it left; writes their batches."""
+    folders, fresh = JobFolders.of(order), []
+    for seq, (task, lefts) in enumerate(failed, start=first_seq):
+        root = str(task.batch_id).partition("-r")[0]
+        batch = Batch(f"{root}-r{number}", tuple(left.window for left in lefts))
+        folders.write_batch(order, batch)
+        fresh.append(
+            Task(
+                task_id=f"{order.job_id}-{seq:05d}",
+                job_id=order.job_id,
+                role=Role.RETRY,
+                phase=Phase.RETRY,
+                group=retry_group(number),
+                seq=seq,
+                batch_id=batch.batch_id,
+                retries=number,
+                previous_task_id=task.task_id,
+                wait_s=wait_s,
+                windows=batch.windows,
+            )
+        )
+    return fresh
+
+
+def _write_retry_manifest(
+    order: JobOrder, failed: Sequence[tuple[Task, list[LeftWindow]]], fresh: Sequence[Task], *, number: int
+) -> RetryManifest:
+    folders, retry_id = JobFolders.of(order), f"retry-{number}"
+    errors = Counter(left.error_type or "unknown" for _task, lefts in failed for left in lefts)
+    manifest = RetryManifest(
+        retry_id=retry_id,
+        parent_job_id=order.job_id,
+        failed_tasks=[task.task_id for task, _lefts in failed],
+        error_types=dict(errors),
+        retries_launched=[task.task_id for task in fresh],
+        submitted_at=datetime.now(UTC).isoformat(),
+    )
+    folders.write(folders.retry_manifest(retry_id), manifest)
+    return manifest
 
 
 def _plan_retry(order: JobOrder, store: TaskStore, job: JobState, tasks: Sequence[Task]) -> bool:

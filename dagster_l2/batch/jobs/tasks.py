@@ -168,12 +168,38 @@ class TaskStore:
         with self.engine.connect() as connection:
             return [_task(dict(row)) for row in connection.execute(query).mappings()]
 
+    def count(self, job_id: str) -> int:
+        """How many tasks a job has."""
+        query = sa.select(sa.func.count()).where(_TASK.job_id == job_id)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def progress(self, job_id: str) -> tuple[int, int, int]:
+        """Of the tasks that work on batches: how many have ended, how many there are, their records."""
+        has_ended = _TASK.status.in_([Status.SUCCESS, Status.FAILED])
+        query = sa.select(
+            sa.func.coalesce(sa.func.sum(sa.case((has_ended, 1), else_=0)), 0),
+            sa.func.count(),
+            sa.func.coalesce(
+                sa.func.sum(sa.case((has_ended, _TASK.metrics["records"].as_integer()), else_=0)), 0
+            ),
+        ).where(_TASK.job_id == job_id, _TASK.batch_id.is_not(None))
+        with self.engine.connect() as connection:
+            ended, tasks, records = connection.execute(query).one()
+        return int(ended), int(tasks), int(records)
+
     def has_open(self, job_id: str) -> bool:
         """Whether a task of the job waits or runs; cheap, as every worker asks it after every batch."""
         is_open = _TASK.status.in_([Status.PENDING, Status.RUNNING])
         query = sa.select(_TASK.task_id).where(_TASK.job_id == job_id, is_open).limit(1)
         with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
+
+    def has_claimable(self, job_id: str) -> bool:
+        """Whether a task waits that nobody holds and that may start now; as cheap."""
+        with self.engine.connect() as connection:
+            query = sa.select(_TASK.task_id).where(_TASK.job_id == job_id, _is_free(_now(connection)))
+            return connection.execute(query.limit(1)).first() is not None
 
     def claimable(self, job_id: str) -> list[Task]:
         """The tasks that nobody holds and that may start now."""

@@ -55,7 +55,7 @@ class WindowWork:
     def error(self) -> Exception:
         """Why the window is not complete."""
         if self.failures:
-            return self.failures[0][1]
+            return next(error for kind, error in self.failures if kind is self.failure_class)
         return ItemGone(f"All of {self.window} that the source had is gone for good.")
 
 

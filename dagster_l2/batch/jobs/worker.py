@@ -120,7 +120,11 @@ class BatchWorker:
         if not lease.renew():
             raise LeaseLost(f"Task {task.task_id} is another worker's.")
         complete = [work for work in works if work.failure_class is None]
-        left = [LeftWindow(w.window, kind) for w in works if (kind := w.failure_class) is not None]
+        left = [
+            LeftWindow(work.window, kind, type(work.error).__name__)
+            for work in works
+            if (kind := work.failure_class) is not None
+        ]
         done = HandedOver()
         if complete:
             done = hand_over(
@@ -325,7 +329,9 @@ class BatchWorker:
             task.task_id,
             holder,
             Status.FAILED,
-            left=[LeftWindow(window, FailureClass.PERMANENT) for window in batch.windows],
+            left=[
+                LeftWindow(window, FailureClass.PERMANENT, type(error).__name__) for window in batch.windows
+            ],
             failure_class=FailureClass.PERMANENT,
             error=said,
         )

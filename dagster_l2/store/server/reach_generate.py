@@ -53,8 +53,8 @@ class ReachFleet:
     now
         Observations created later are not there yet; it may be moved while the fleet is served.
     quirks
-        Whether there are gaps, nulls, missing lists, duplicates, late observations, other key orders and
-        extra keys. Without them every sample is there once.
+        Whether there are gaps, nulls, missing lists, duplicates, late observations and other key
+        orders. Without them every sample is there once.
     """
 
     satellites: int = 32
@@ -241,7 +241,6 @@ _QUIRKS: tuple[tuple[int, Callable[[Row], Row]], ...] = (
     (409, lambda row: {**row, "genTime": None, "satNo": None}),
     (419, lambda row: {**row, "lat": None, "lon": None, "alt": None, "senPos": None}),
     (421, lambda row: {**row, "seoList": [{**part, "obQuality": None} for part in row.get("seoList", ())]}),
-    (431, lambda row: {**row, "onOrbit": {"satNo": row["satNo"], "category": "PAYLOAD"}}),
     (13, lambda row: dict(reversed(row.items()))),
     (29, lambda row: dict(sorted(row.items()))),
 )
