@@ -22,7 +22,7 @@ help:
 # Compiled bytecode: each new process would otherwise compile everything again.
 $(VENV)/.run: pyproject.toml requirements.lock
 	test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[frames]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -48,19 +48,21 @@ def local_store_app(
     settings: Settings, records: Path | None = None, *, allow_faults: bool = False
 ) -> Starlette:
     """The local store over the configured dumps, or over generated records."""
-    from dagster_l2.store.server import RecordSet, generate, store_app
+    from dagster_l2.store.server import RecordSet, can_make_frames, generate, store_app
 
     source = records or settings.store_records
+    has_frames = source is None and can_make_frames()
     if source is not None:
         record_set = RecordSet.load([source.expanduser()])
     else:
-        record_set = generate(settings.demo_observing_programs, seed=1)
+        record_set = generate(settings.demo_observing_programs, seed=1, small_frames=True)
     token = settings.store_token.get_secret_value() if settings.store_token else None
     return store_app(
         record_set,
         token=token,
         inversions_file=settings.data / "store" / "inversions.sqlite",
         allow_faults=allow_faults,
+        frames_folder=settings.data / "store" / "objects" if has_frames else None,
         reach=_fleet(settings.reach_satellites, settings.reach_cadence_s),
         udl_token=settings.udl_token.get_secret_value() if settings.udl_token else None,
     )

@@ -6,6 +6,7 @@ speaks to it is in ``store.client`` and knows nothing of it.
 
 from dagster_l2.store.server.app import store_app, udl_app
 from dagster_l2.store.server.faults import Faults, Rule
+from dagster_l2.store.server.frames import FramesNotMade, can_make_frames
 from dagster_l2.store.server.generate import DEMO_NOW, generate
 from dagster_l2.store.server.inversions import InversionsUnreadable
 from dagster_l2.store.server.reach_generate import ReachFleet
@@ -15,6 +16,7 @@ from dagster_l2.store.server.running import LocalStoreServer, StoreServerFailed,
 __all__ = [
     "DEMO_NOW",
     "Faults",
+    "FramesNotMade",
     "InversionsUnreadable",
     "LocalStoreServer",
     "ReachFleet",
@@ -22,6 +24,7 @@ __all__ = [
     "RecordsUnreadable",
     "Rule",
     "StoreServerFailed",
+    "can_make_frames",
     "generate",
     "serve",
     "store_app",

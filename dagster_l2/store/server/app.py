@@ -17,13 +17,15 @@ import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from dagster_l2.store.errors import StoreError
 from dagster_l2.store.server.answers import after, bent, instead, is_authorized, json_answer
 from dagster_l2.store.server.catalog import Catalog
 from dagster_l2.store.server.engine import Answer
 from dagster_l2.store.server.faults import Faults, Rule
+from dagster_l2.store.server.frames import FrameSpace
 from dagster_l2.store.server.public import search, search_values
 from dagster_l2.store.server.reach_generate import ReachFleet
 from dagster_l2.store.server.records import RecordSet
@@ -46,6 +48,7 @@ def store_app(
     reach: Observations | None = None,
     udl_token: str | None = None,
     udl_page: int = 10_000,
+    frames_folder: Path | None = None,
 ) -> Starlette:
     """The local store as an ASGI app.
 
@@ -73,6 +76,9 @@ def store_app(
         Asked for in the ``Authorization`` header below ``/udl``, behind ``Basic``; None leaves it open.
     udl_page
         How many observations one answer holds at most, whatever is asked for.
+    frames_folder
+        Where the frames of the ViSP datasets are made when they are asked for, to be listed and served below
+        ``/objects``; None: there are only the frames of the dumps, as records.
 
     Returns
     -------
@@ -85,10 +91,12 @@ def store_app(
     StoreError
         When the file of the inversions cannot be used.
     """
+    frames = None if frames_folder is None else FrameSpace(records.datasets, frames_folder)
     server = _Server(
         Catalog(
             records,
             inversions_file,
+            frames=frames,
             inclusive_bounds=inclusive_bounds,
             unstable_ties=unstable_ties,
             strict_nulls=strict_nulls,
@@ -100,6 +108,7 @@ def store_app(
         Route("/graphql", server.graphql, methods=["POST"]),
         Route("/datasets/v1", server.search, methods=["GET"]),
         Route("/datasets/v1/searchValues", server.search_values, methods=["GET"]),
+        Route("/objects/{bucket}/{key:path}", server.an_object, methods=["GET"]),
         Route("/healthz", server.health, methods=["GET"]),
         *Udl(
             reach or ReachFleet(),
@@ -181,6 +190,26 @@ class _Server:
             return after(await run_in_threadpool(work), struck)
         except BadRequest as error:
             return json_answer({"message": str(error)}, 400)
+
+    async def an_object(self, request: Request) -> Response:
+        """A file of the object space; ``Range`` is answered, so that a transfer can go on."""
+        if not is_authorized(request, self._token):
+            return json_answer({"message": "Unauthorized"}, 401)
+        struck = self.faults.strike(request.url.path)
+        spoiled = await instead(struck)
+        if spoiled is not None:
+            return spoiled
+        self.requests.append((time.time(), (request.url.path,)))
+        bucket, key = request.path_params["bucket"], request.path_params["key"]
+        try:
+            file = await run_in_threadpool(self._catalog.object_file, bucket, key)
+        except StoreError as error:
+            return json_answer({"message": str(error)}, 503)
+        if file is None or not file.is_file():
+            return json_answer({"message": "There is no such object."}, 404)
+        if any(rule.kind in ("cut", "crash_after_create") for rule in struck):
+            return after(Response(file.read_bytes()), struck)
+        return FileResponse(file, media_type="application/fits")
 
     async def search_values(self, _request: Request) -> Response:
         if self._search_values is None:

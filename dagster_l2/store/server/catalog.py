@@ -14,6 +14,7 @@ from graphql import GraphQLError
 from dagster_l2.store.errors import StoreError
 from dagster_l2.store.server import records as names
 from dagster_l2.store.server.engine import Engine, Resolver
+from dagster_l2.store.server.frames import FrameSpace
 from dagster_l2.store.server.inversions import DuplicateKey, Inversions
 from dagster_l2.store.server.records import RecordSet, Row
 from dagster_l2.store.server.search import BadRequest, Table
@@ -48,6 +49,8 @@ class Catalog:
         What is served.
     inversions
         Where published inversions are kept.
+    frames
+        Frames beside those that are records already.
     inclusive_bounds, unstable_ties
         See `Table`.
     strict_nulls
@@ -59,6 +62,7 @@ class Catalog:
         records: RecordSet,
         inversions_file: Path | str,
         *,
+        frames: FrameSpace | None = None,
         inclusive_bounds: bool = True,
         unstable_ties: bool = False,
         strict_nulls: bool = False,
@@ -67,6 +71,7 @@ class Catalog:
         self.inversions = Inversions(inversions_file)
         self.is_strict_json = records.is_strict_json
         self._inclusive = inclusive_bounds
+        self._frames = frames
         self._tables = {
             name: Table(
                 records.lists[name],
@@ -101,6 +106,8 @@ class Catalog:
             found = 0 if is_empty else _asked(self.datasets.count, arguments)
             return {"recordCount": max(0, found + count_offset)}
 
+        if self._frames is not None and not is_empty:
+            out[names.FRAMES] = self._made_frames
         return {
             **out,
             COUNT: count,
@@ -111,6 +118,26 @@ class Catalog:
 
     def _listing(self, table: Table) -> Resolver:
         return lambda arguments: _asked(table.select, arguments)
+
+    def object_file(self, bucket: str, key: str) -> Path | None:
+        """The file of an object; None when there is none.
+
+        Raises
+        ------
+        StoreError
+            When there should be one and it can't be made.
+        """
+        return self._frames.file(bucket, key) if self._frames else None
+
+    def _made_frames(self, arguments: Mapping[str, Any]) -> Any:
+        assert self._frames is not None
+        try:
+            rows = self._frames.listing(arguments.get("filterParams") or {})
+        except (BadRequest, StoreError) as error:
+            raise GraphQLError(str(error)) from None
+        stored = self._tables[names.FRAMES].rows
+        table = Table([*stored, *rows], self.engine.types_of(_TYPES[names.FRAMES]), inclusive=self._inclusive)
+        return _asked(table.select, arguments)
 
     def _empty(self, _arguments: Mapping[str, Any]) -> list[Row]:
         return []

@@ -48,7 +48,7 @@ _DEFECTS: tuple[tuple[Defect, int], ...] = (
     ("no_frames", 1),
 )
 
-_TARGETS = ("sunspot", "quiet sun", "plage", "coronal hole", "filament", "prominence")
+_TARGETS = ("sunspot", "quietsun", "plages", "coronalhole", "filament", "prominence")
 _SENTENCES = (
     "Spectropolarimetry of the photosphere and the chromosphere at the same time.",
     "We look for the small-scale magnetic field at the footpoints of spicules.",
@@ -67,7 +67,9 @@ class _Experiment:
     target: str
 
 
-def generate(observing_programs: int, seed: int, now: datetime = DEMO_NOW) -> RecordSet:
+def generate(
+    observing_programs: int, seed: int, now: datetime = DEMO_NOW, *, small_frames: bool = False
+) -> RecordSet:
     """Make the records of a store.
 
     Parameters
@@ -78,6 +80,8 @@ def generate(observing_programs: int, seed: int, now: datetime = DEMO_NOW) -> Re
         The same seed gives the same records.
     now
         Everything was created before it. Most OPs have been quiet for more than 7 days, a few are arriving.
+    small_frames
+        ViSP datasets have tens of small frames, which can be made and served, instead of thousands.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def generate(observing_programs: int, seed: int, now: datetime = DEMO_NOW) -> Re
         Datasets, earlier versions of some, experiment descriptions and processing candidates.
     """
     moment = now.astimezone(UTC).replace(tzinfo=None) if now.tzinfo else now
-    maker = Maker(seed)
+    maker = Maker(seed, small_frames=small_frames)
     out = RecordSet()
     experiment: _Experiment | None = None
     for number in range(observing_programs):

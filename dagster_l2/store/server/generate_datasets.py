@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from dagster_l2.store.server.frame_plan import FRAME_VOLUME_MIB
 from dagster_l2.store.server.generate_measured import Defect, measure
 from dagster_l2.store.server.records import Row
 
@@ -106,9 +107,12 @@ class Maker:
     ----------
     seed
         Shifts the ids, so that two stores rarely share one.
+    small_frames
+        See `generate`.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, small_frames: bool = False) -> None:
+        self._small_frames = small_frames
         self._offset = random.Random(seed).randrange(_CODES)
 
     def datasets(self, rng: random.Random, program: Program) -> list[Row]:
@@ -124,7 +128,9 @@ class Maker:
         for index, (slot, moment) in enumerate(zip(slots, created, strict=True)):
             if slot.product not in products:
                 defects = program.defects if slot.product in spoiled else ()
-                products[slot.product] = measure(rng, slot.channel.instrument == "VISP", defects)
+                products[slot.product] = measure(
+                    rng, slot.channel.instrument == "VISP", defects, small_frames=self._small_frames
+                )
             code = program.number * _SLOTS + index
             ids = {
                 "datasetInventoryId": code + 1,
@@ -133,7 +139,10 @@ class Maker:
                 "status": _status(rng, slot, newest[slot.product]),
             }
             part = shared[slot.channel.instrument]
-            out.append({**ids, **_record(rng, program, slot, part, moment, ids), **products[slot.product]})
+            row = {**ids, **_record(rng, program, slot, part, moment, ids), **products[slot.product]}
+            if self._small_frames and slot.channel.instrument == "VISP":
+                row["datasetSize"] = row["originalFrameCount"] * FRAME_VOLUME_MIB / 1024
+            out.append(row)
         return out
 
     def earlier_versions(self, rng: random.Random, made: Sequence[Row]) -> Iterator[Row]:

@@ -32,7 +32,13 @@ _GARBAGE_BOXES = (
 )
 
 
-def measure(rng: random.Random, is_visp: bool, defects: Sequence[Defect]) -> dict[str, Any]:
+_FRAMES = (490, 1345, 1960, 3920, 9800, 24500)
+_SMALL_FRAMES = (20, 24, 24, 32, 40, 48)
+
+
+def measure(
+    rng: random.Random, is_visp: bool, defects: Sequence[Defect], *, small_frames: bool = False
+) -> dict[str, Any]:
     """What the qualification reads of one product: box, Stokes parameters, frames and their counts.
 
     Parameters
@@ -43,9 +49,12 @@ def measure(rng: random.Random, is_visp: bool, defects: Sequence[Defect]) -> dic
         Other instruments measure intensity only, and their garbage is no defect of the OP.
     defects
         What is wrong with it; nothing else is, of a ViSP product.
+    small_frames
+        See `generate`.
     """
-    frames = rng.choice((490, 1345, 1960, 3920, 9800, 24500)) if is_visp else rng.randint(20, 1800)
-    frames = 77_694 if is_visp and rng.random() < 0.01 else frames
+    frames = rng.choice(_SMALL_FRAMES if small_frames else _FRAMES) if is_visp else rng.randint(20, 1800)
+    if is_visp and rng.random() < 0.01 and not small_frames:
+        frames = 77_694
     frames = 0 if "no_frames" in defects else frames
     stokes: str | None = "IQUV" if is_visp else "I"
     if "stokes" in defects:
