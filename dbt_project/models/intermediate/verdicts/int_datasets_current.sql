@@ -7,8 +7,8 @@ active as (
     select
         * replace (
             coalesce(
-                nullif(trim(product_id), ''),
-                instrument_program_id || ':' || round(wavelength_min_nm, 1),
+                product_id,
+                instrument_program_id || ':' || round({{ finite('wavelength_min_nm') }}, 1),
                 dataset_id
             ) as product_id
         )

@@ -28,7 +28,10 @@ newest_sightings as (
 final as (
     select
         newest_versions.* replace (
-            case when trim(newest_versions.op_id) <> '' then newest_versions.op_id end as op_id,
+            {{ not_blank('newest_versions.product_id') }} as product_id,
+            {{ not_blank('newest_versions.op_id') }} as op_id,
+            {{ not_blank('newest_versions.instrument_program_id') }} as instrument_program_id,
+            {{ not_blank('newest_versions.instrument') }} as instrument,
             coalesce(upper(nullif(trim(newest_versions.status), '')), 'ACTIVE') as status
         ),
         newest_sightings.missing_since

@@ -40,7 +40,12 @@ parts as (
         'code' as part,
         '{{ rule_code(
             models=["op_qualification", "int_op_readiness"],
-            snippets=[bounding_box_number("box", 1), finite("number"), solar_radius_arcsec("moment")]
+            snippets=[
+                bounding_box_number("box", 1),
+                finite("number"),
+                not_blank("text"),
+                solar_radius_arcsec("moment"),
+            ]
         ) }}' as content_text
 ),
 
