@@ -12,20 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from dagster_l2.batch.pieces import Piece, overlap_rows, read_pieces
+from dagster_l2.batch.pieces import INPUT, Piece, overlap_rows, read_pieces
 from dagster_l2.errors import L2Error
 
-MEMORY_BYTES = 24 * 2**20
-_GROUP_BYTES = 16 * 2**20
+MEMORY_BYTES = 16 * 2**20
+_GROUP_BYTES = 8 * 2**20
+_MORSEL_ROWS = 2**15
 _MAX_GROUP_ROWS = 2**17
 _MIN_GROUP_ROWS = 2**10
-_INPUT = "__input"
+_ROW = "__row"
 _REFUSED = re.compile(r"\(os error (\d+)\)")
 
 
@@ -63,13 +62,15 @@ class Order:
 
     def once(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows sorted, one of each key: the newest, the first of equally new ones."""
-        if _INPUT not in frame.columns:
-            return self.once(frame.with_row_index(_INPUT)).drop(_INPUT)
-        by = [*self.columns, self.newest_by, _INPUT]
+        if INPUT not in frame.columns:
+            return self.once(frame.with_row_index(INPUT)).drop(INPUT)
+        by = [*self.columns, self.newest_by, INPUT]
         last = [name == self.newest_by for name in by]
-        ordered = frame.sort(by, descending=last, nulls_last=last, maintain_order=False)
+        # The keys alone are sorted, and each row that stays is copied once.
+        ordered = frame.select(by).with_row_index(_ROW).sort(by, descending=last, nulls_last=last)
         is_first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in self.key)
-        return ordered.filter(is_first | (pl.int_range(pl.len()) == 0))
+        kept = ordered.lazy().filter(is_first | (pl.int_range(pl.len()) == 0)).select(_ROW).collect()
+        return frame[kept.to_series()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +140,41 @@ def write_rows(
     schema: Mapping[str, pl.DataType],
     *,
     group_rows: int = _MAX_GROUP_ROWS,
-    compression: Literal["zstd", "uncompressed"] = "zstd",
 ) -> int:
     """Write frames, in their order, as one parquet file; the number of rows.
 
     The bytes depend on the rows alone, not on how they were cut into frames.
     """
+
+    def sink(lazy: pl.LazyFrame) -> None:
+        lazy.sink_parquet(
+            path, compression="zstd", row_group_size=group_rows, statistics=True, maintain_order=True
+        )
+
+    return _pour(frames, path, schema, sink)
+
+
+def _write_run(
+    frames: Callable[[], Iterator[pl.DataFrame]],
+    path: Path,
+    schema: Mapping[str, pl.DataType],
+    *,
+    batch_rows: int,
+) -> None:
+    """Write frames where only this merge reads them: Arrow's own format costs half of what parquet does."""
+
+    def sink(lazy: pl.LazyFrame) -> None:
+        lazy.sink_ipc(path, compression="uncompressed", record_batch_size=batch_rows, maintain_order=True)
+
+    _pour(frames, path, schema, sink)
+
+
+def _pour(
+    frames: Callable[[], Iterator[pl.DataFrame]],
+    path: Path,
+    schema: Mapping[str, pl.DataType],
+    sink: Callable[[pl.LazyFrame], None],
+) -> int:
     rows = 0
     failed: list[Exception] = []
 
@@ -155,19 +185,14 @@ def write_rows(
         try:
             for frame in frames():
                 rows += len(frame)
-                yield frame
+                # What is not written yet waits in a queue that is bounded by number, not by size.
+                yield from frame.iter_slices(_MORSEL_ROWS)
         except Exception as error:
             failed.append(error)
             raise
 
     try:
-        register_io_source(produce, schema=pl.Schema(schema)).sink_parquet(
-            path,
-            compression=compression,
-            row_group_size=group_rows,
-            statistics=True,
-            maintain_order=True,
-        )
+        sink(register_io_source(produce, schema=pl.Schema(schema)))
     except pl.exceptions.PolarsError as error:
         if failed:
             raise failed[0] from None
@@ -217,32 +242,40 @@ class _Merge:
         return max(2, min(self._fan_in, fitting))
 
     def level(self, sources: list[list[Piece]], width: int, folder: Path) -> list[list[Piece]]:
-        """One level of the tree: every ``width`` neighbours become one file."""
+        """One level of the tree: every ``width`` neighbours become one run, sorted by the leading column.
+
+        Sorting by one column costs a third of the whole order, which only the last level needs.
+        """
         groups = [sources[i : i + width] for i in range(0, len(sources), width)]
         rows = min(_MAX_GROUP_ROWS, max(_MIN_GROUP_ROWS, self._budget_rows // (2 * len(groups))))
+        schema = {**self._schema, INPUT: pl.Int64()}
         out = []
         for number, group in enumerate(groups):
             self._runs += 1
-            path = folder / f"{self._runs}.parquet"
-            write_rows(
-                lambda group=group: self._sweep(group),  # type: ignore[misc]
-                path,
-                self._schema,
-                group_rows=rows,
-                compression="uncompressed",
-            )
-            out.append(self.look(path, number))
+            path = folder / f"{self._runs}.arrow"
+            _write_run(lambda group=group: self._sweep(group, self._by_lead), path, schema, batch_rows=rows)  # type: ignore[misc]
+            out.append(Piece.of_run(path, number, self._order.lead))
             for file in {piece.path for pieces in group for piece in pieces if piece.path.parent == folder}:
                 file.unlink()
         return out
 
     def into(self, sources: list[list[Piece]], output: Path) -> Merged:
         """The last level."""
-        rows = write_rows(lambda: self._sweep(sources), output, self._schema, group_rows=self._group_rows)
+
+        def frames() -> Iterator[pl.DataFrame]:
+            for frame in self._sweep(sources, self._order.once):
+                yield frame.drop(INPUT)
+
+        rows = write_rows(frames, output, self._schema, group_rows=self._group_rows)
         return Merged(rows, self._dropped, self.levels)
 
-    def _sweep(self, sources: list[list[Piece]]) -> Iterator[pl.DataFrame]:
-        """The rows of the files in order, each key once, a block at a time.
+    def _by_lead(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.sort(self._order.lead)
+
+    def _sweep(
+        self, sources: list[list[Piece]], ordered: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> Iterator[pl.DataFrame]:
+        """The rows of the files in order, a block at a time.
 
         The row groups are read in the order of their lowest value. Rows below the lowest value that is
         still to be read are complete and leave; the rest is held for the next block.
@@ -258,20 +291,22 @@ class _Merge:
                 end += 1
             block, following = waiting[at:end], waiting[end] if end < len(waiting) else None
             at = end
-            if held is None and _are_apart(block, following):
-                yield read_pieces(block, self._schema)
-                continue
             fresh = read_pieces(block, self._schema)
-            numbers = np.repeat([piece.file for piece in block], [piece.rows for piece in block])
-            fresh = fresh.with_columns(pl.Series(_INPUT, numbers, dtype=pl.Int64))
+            if held is None and _are_apart(block, following):
+                yield fresh
+                continue
             both = fresh if held is None else pl.concat([held, fresh])
-            once = self._order.once(both)
-            self._dropped += len(both) - len(once)
-            ready, held = self._split(once, following)
+            done = ordered(both)
+            self._dropped += len(both) - len(done)
+            ready, held = self._split(done, following)
+            if held is not None and len(held) > self._budget_rows // 2:
+                # Many rows of one moment: what has a newer version need not be held.
+                some, held = len(held), self._order.once(held)
+                self._dropped += some - len(held)
             if not ready.is_empty():
-                yield ready.drop(_INPUT)
+                yield ready
         if held is not None:
-            yield held.drop(_INPUT)
+            yield held
 
     def _split(
         self, frame: pl.DataFrame, following: Piece | None
@@ -287,9 +322,9 @@ class _Merge:
 
 
 def _are_apart(block: Sequence[Piece], following: Piece | None) -> bool:
-    """Whether each piece ends before the next begins, so that they are in order as they are."""
+    """Whether the block is in order as it is: each piece is, and ends before the next begins."""
     chain = [*block, following] if following is not None else list(block)
-    return all(
+    return all(piece.form != "batch" for piece in block) and all(
         left.high is not None and right.low is not None and left.high < right.low
         for left, right in pairwise(chain)
     )

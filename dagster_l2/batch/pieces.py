@@ -1,24 +1,28 @@
-"""Row groups of parquet files: the span that each covers, how many rows overlap, and reading them.
+"""Pieces of files: the span that each covers, how many rows overlap, and reading them.
 
 What is done with the rows is in ``merge``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_l2.errors import L2Error
 
-_FILES_AT_ONCE = 64
+INPUT = "__input"
+"""The column that says which input a row is from; runs between two levels hold it."""
+
+_FILES_AT_ONCE = 32
 
 
 class OtherColumns(L2Error):
@@ -27,8 +31,9 @@ class OtherColumns(L2Error):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One row group: where it is, and between which values of the leading column.
+    """Rows that are read at once: where they are, and between which values of the leading column.
 
+    A whole parquet file, a row group of one from row ``offset`` on, or batch number ``offset`` of a run.
     ``low`` None: it may begin anywhere (nulls, or no statistics); ``high`` None: it may end anywhere.
     """
 
@@ -38,11 +43,11 @@ class Piece:
     rows: int
     low: Any
     high: Any
-    is_whole_file: bool
+    form: Literal["file", "group", "batch"]
 
     @classmethod
     def of_file(cls, path: Path, number: int, lead: str, columns: list[str]) -> list[Piece]:
-        """The row groups of a file that have rows.
+        """The row groups of a parquet file that have rows.
 
         Raises
         ------
@@ -56,14 +61,29 @@ class Piece:
             raise OtherColumns(f"{path.name} differs from its schema in {', '.join(other)}; make it anew.")
         paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         column = paths.index(lead)
+        form: Literal["file", "group"] = "file" if metadata.num_row_groups == 1 else "group"
         out, offset = [], 0
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             low, high = _bounds(group.column(column).statistics)
             if group.num_rows:
-                is_whole = metadata.num_row_groups == 1
-                out.append(cls(number, path, offset, group.num_rows, low, high, is_whole))
+                out.append(cls(number, path, offset, group.num_rows, low, high, form))
             offset += group.num_rows
+        return out
+
+    @classmethod
+    def of_run(cls, path: Path, number: int, lead: str) -> list[Piece]:
+        """The batches of an Arrow file that is sorted by the leading column, nulls first."""
+        with pa.OSFile(str(path)) as source:
+            column = pa.ipc.open_file(source).schema.get_field_index(lead)
+            options = pa.ipc.IpcReadOptions(included_fields=[column])
+            reader = pa.ipc.open_file(source, options=options)
+            out = []
+            for i in range(reader.num_record_batches):
+                values: Any = pl.from_arrow(reader.get_batch(i).column(0))
+                if len(values):
+                    low, high = _told(values[0], values[-1])
+                    out.append(cls(number, path, i, len(values), low, high, "batch"))
         return out
 
     def by_low(self) -> tuple[Any, ...]:
@@ -76,14 +96,18 @@ class Piece:
 def _bounds(statistics: Any) -> tuple[Any, Any]:
     if statistics is None or not statistics.has_min_max:
         return None, None
-    low, high = statistics.min, statistics.max
-    # Not a number is in no statistics, and naive times are what the frames hold.
-    if isinstance(low, float) or math.nan in (low, high):
-        return None, None
-    if isinstance(low, datetime):
-        low, high = low.replace(tzinfo=None), high.replace(tzinfo=None)
+    low, high = _told(statistics.min, statistics.max)
     has_nulls = not statistics.has_null_count or statistics.null_count > 0
     return (None if has_nulls else low), high
+
+
+def _told(low: Any, high: Any) -> tuple[Any, Any]:
+    # Not a number is in no statistics, and naive times are what the frames hold.
+    if isinstance(low, float) or isinstance(high, float):
+        return None, None
+    return tuple(  # type: ignore[return-value]
+        value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in (low, high)
+    )
 
 
 def overlap_rows(pieces: Sequence[Piece]) -> int:
@@ -100,20 +124,30 @@ def overlap_rows(pieces: Sequence[Piece]) -> int:
 
 
 def read_pieces(pieces: Sequence[Piece], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The rows of the pieces, one after the other."""
+    """The rows of the pieces, one after the other, each with the input that it is from."""
+    full = {**schema, INPUT: pl.Int64()}
     frames = list(_read(pieces))
-    frame = pl.concat(frames) if frames else pl.DataFrame(schema=dict(schema))
-    return frame.cast(dict(schema)) if frame.schema != pl.Schema(schema) else frame  # type: ignore[arg-type]
+    frame = pl.concat(frames) if frames else pl.DataFrame(schema=full)
+    return frame.cast(full) if frame.schema != pl.Schema(full) else frame  # type: ignore[arg-type]
 
 
 def _read(pieces: Sequence[Piece]) -> Iterator[pl.DataFrame]:
-    for is_whole, group in groupby(pieces, key=lambda piece: piece.is_whole_file):
+    for form, group in groupby(pieces, key=lambda piece: piece.form):
         run = list(group)
-        if is_whole:
+        if form == "file":
             for i in range(0, len(run), _FILES_AT_ONCE):
-                paths: list[Any] = [piece.path for piece in run[i : i + _FILES_AT_ONCE]]
-                yield pl.read_parquet(paths, glob=False, hive_partitioning=False)
-        else:
-            for piece in run:
+                some = run[i : i + _FILES_AT_ONCE]
+                paths: list[Any] = [piece.path for piece in some]
+                numbers = np.repeat([piece.file for piece in some], [piece.rows for piece in some])
+                frame = pl.read_parquet(paths, glob=False, hive_partitioning=False)
+                yield frame.with_columns(pl.Series(INPUT, numbers, dtype=pl.Int64))
+            continue
+        for piece in run:
+            if form == "batch":
+                with pa.OSFile(str(piece.path)) as source:
+                    batch: Any = pl.from_arrow(pa.ipc.open_file(source).get_batch(piece.offset))
+                yield batch
+            else:
                 scan = pl.scan_parquet(piece.path, glob=False, hive_partitioning=False)
-                yield scan.slice(piece.offset, piece.rows).collect()
+                rows = scan.slice(piece.offset, piece.rows).collect()
+                yield rows.with_columns(pl.lit(piece.file, pl.Int64).alias(INPUT))
