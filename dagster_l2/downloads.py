@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,17 @@ from dagster_l2.batch import (
     JobRequest,
     Jobs,
     JobState,
+    Leftover,
     Planned,
     RunSummary,
     Window,
     Wishes,
     batch_attempts,
     batch_jobs,
+    finished_folders,
     load_definition,
     new_job_id,
+    old_scratch,
     parse_definition,
 )
 from dagster_l2.errors import WrongUse
@@ -46,6 +49,7 @@ from dagster_l2.ledger import Ledger, reach_database
 from dagster_l2.metrics import write_metrics
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import ALL, DESCRIPTORS, REACH_SCHEMA, SOURCE, chunk_length, export_attempts
+from dagster_l2.sources.sweep import _END as SCAN_END
 from dagster_l2.telemetry import tallying
 from dagster_l2.wiring import open_ledger
 
@@ -254,7 +258,12 @@ def download_reach(
 
         jobs = open_jobs(settings, ledger, stop=stop, progress=tell if progress else None)
         try:
-            return jobs.run(request)
+            done = jobs.run(request)
+            for leftover in old_scratch(
+                jobs.store, settings.scratch, older_than=timedelta(days=settings.scratch_days)
+            ):
+                leftover.remove()
+            return done
         finally:
             export_attempts(settings.lake, ledger.engine, job_id=str(request.run_id))
             write_metrics(settings, ledger)
@@ -306,6 +315,35 @@ def go_on(
     finally:
         export_attempts(settings.lake, ledger.engine, job_id=job_id)
         write_metrics(settings, ledger)
+
+
+def clean_jobs(
+    settings: Settings, ledger: Ledger, *, older_than_days: float, dry_run: bool = False
+) -> list[Leftover]:
+    """Remove what jobs that have ended leave and nobody needs: working folders, and scratch that is old.
+
+    Parameters
+    ----------
+    older_than_days
+        Working folders go of jobs that succeeded at least so long ago and whose rows are in bronze.
+    dry_run
+        Only find them.
+    """
+    store, scratch = open_jobs(settings, ledger).store, settings.scratch
+    found = [
+        *finished_folders(
+            store,
+            settings.jobs_folder,
+            scratch,
+            older_than=timedelta(days=older_than_days),
+            # The rows of a scan are in bronze batch by batch, all of them when it has come to its end.
+            is_taken_over=lambda folders: (folders.root / SCAN_END).exists(),
+        ),
+        *old_scratch(store, scratch, older_than=timedelta(days=settings.scratch_days)),
+    ]
+    for leftover in () if dry_run else found:
+        leftover.remove()
+    return found
 
 
 def reasons_of(settings: Settings, job_id: str) -> list[str]:

@@ -68,11 +68,12 @@ def fsync_file(path: Path) -> None:
         os.close(fd)
 
 
-def write_durably(path: Path, write: Callable[[Path], None]) -> None:
+def write_durably(path: Path, write: Callable[[Path], None], *, is_last: bool = True) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
 
     After a crash ``path`` holds the old content or the new one, never a part of it. The temporary
-    file is removed when ``write`` fails.
+    file is removed when ``write`` fails. Of many files in one folder only the last one needs to make
+    the renames durable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
@@ -86,14 +87,15 @@ def write_durably(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    step(f"fsync the folder of {path.name}")
-    fsync_folder(path.parent)
+    if is_last:
+        step(f"fsync the folder of {path.name}")
+        fsync_folder(path.parent)
 
 
-def write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
-    """Write ``content`` as readable JSON, durably."""
+def write_json(path: Path, content: Any, *, indent: int | None = 2, is_last: bool = True) -> None:
+    """Write ``content`` as readable JSON, durably; see `write_durably`."""
     text = json.dumps(content, indent=indent, ensure_ascii=False, default=str) + "\n"
-    write_durably(path, lambda temporary: _write_text(temporary, text))
+    write_durably(path, lambda temporary: _write_text(temporary, text), is_last=is_last)
 
 
 def _write_text(path: Path, text: str) -> None:

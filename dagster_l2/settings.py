@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     dask_address: str | None = Field(None, description="A Dask scheduler; unset: a cluster of this machine.")
     scratch_dir: Path | None = Field(None, description="Chunks of unfinished downloads; unset: data/scratch.")
 
+    scratch_days: float = Field(
+        30, ge=0, description="Chunks that a job which failed has kept for another try go after so many days."
+    )
+
     scan_window_records: int = Field(1000, ge=1, description="A larger window of a scan is halved.")
     scan_workers: int = Field(4, ge=1, description="Windows of a scan in flight.")
     scan_accept_missing: bool = Field(False, description="Mark missing ones even above a tenth at once.")

@@ -17,6 +17,7 @@ from dagster_l2.batch.coverage import Covered, coverage
 from dagster_l2.batch.decide import Action, LastAttempt, Planned, Wishes, decide
 from dagster_l2.batch.job_export import export_job_tasks, job_tasks_table
 from dagster_l2.batch.job_tables import batch_items, batch_jobs, batch_tasks
+from dagster_l2.batch.jobs.cleaning import Leftover, finished_folders, old_scratch
 from dagster_l2.batch.jobs.coordinator import Jobs
 from dagster_l2.batch.jobs.definition import (
     JobDefinition,
@@ -69,6 +70,7 @@ __all__ = [
     "JobState",
     "Jobs",
     "LastAttempt",
+    "Leftover",
     "Limiter",
     "MergeError",
     "Merged",
@@ -93,12 +95,14 @@ __all__ = [
     "coverage",
     "decide",
     "export_job_tasks",
+    "finished_folders",
     "job_tasks_table",
     "jobs_in_short",
     "latest_attempts",
     "load_definition",
     "merge_files",
     "new_job_id",
+    "old_scratch",
     "open_engine",
     "parse_definition",
     "plan_windows",

@@ -8,7 +8,7 @@ knock, at the moments at which one of the usual windows would open. When to keep
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -18,6 +18,8 @@ from dagster_l2.batch.rate_log import GrantLog
 WINDOWS_S = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 100, 120, 180, 300, 600, 900, 1800, 3600)
 """The windows that servers count in."""
 
+_CALM_ANSWERS = 200
+_CALM_WINDOWS = 10
 _CLOSE_S = 0.15
 _GROW_FIRST_S = 30.0
 _GROW_LAST_S = 3600.0
@@ -26,6 +28,15 @@ _GROW_LAST_S = 3600.0
 def margin_s(seconds: float, stretch: float = 1.0) -> float:
     """Seconds by which a window is taken longer than it is, because requests don't travel equally fast."""
     return min(min(0.01 + 0.02 * seconds, 0.5) * stretch, 0.25 * seconds, 5.0)
+
+
+def calm_enough(quotas: Sequence[Quota]) -> int:
+    """How many answers in a row show that a margin is wider than it must be: ten windows' worth.
+
+    Being turned down costs about a window and a margin its share of every window: so neither costs much.
+    """
+    fewest = min((quota.requests for quota in quotas), default=_CALM_ANSWERS)
+    return min(_CALM_ANSWERS, _CALM_WINDOWS * fewest)
 
 
 @dataclass(slots=True)

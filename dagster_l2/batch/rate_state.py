@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from dagster_l2.batch.headers import Quota
-from dagster_l2.batch.rate_learning import WINDOWS_S, Closure, Learned, margin_s
+from dagster_l2.batch.rate_learning import WINDOWS_S, Closure, Learned, calm_enough, margin_s
 from dagster_l2.batch.rate_log import GrantLog
 from dagster_l2.batch.rate_terms import Answer, Bound, Kind, RateSettings, Slot
 
 _PROBE_LOST_S = 60.0
 _MISSING_ANSWERS = 5
 _MOST_STRETCH = 12.0
-_CALM_ANSWERS = 200
 _HISTORY = 300
 _SHORT_S = 5.0
 _MANY = 5
@@ -168,7 +167,7 @@ class RateState:
             return
         self.explained = False
         self.calm += 1
-        if self.calm >= _CALM_ANSWERS and self.stretch > 1:
+        if self.stretch > 1 and self.calm >= calm_enough(self.quotas(settings)):
             self.stretch, self.calm = max(1.0, 0.9 * self.stretch), 0
         if slot.kind is Kind.MORE and self.learned:
             self.learned.grown(now)

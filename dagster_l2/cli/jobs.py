@@ -104,6 +104,38 @@ def retry_command(job: str, kinds: tuple[str, ...], as_json: bool) -> None:
     _run(job, kinds, as_json)
 
 
+@jobs_command.command("clean")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="Only jobs that ended so many days ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go; removes nothing.")
+@json_option
+def clean_command(days: float, dry_run: bool, as_json: bool) -> None:
+    """Remove the working files of jobs that succeeded and whose rows are in bronze.
+
+    Their manifests stay, so nothing is downloaded again. What failed jobs have kept for another try goes
+    after L2_SCRATCH_DAYS.
+    """
+    settings = load_settings()
+    from dagster_l2.downloads import clean_jobs
+    from dagster_l2.wiring import open_ledger
+
+    with open_ledger(settings) as ledger:
+        found = clean_jobs(settings, ledger, older_than_days=days, dry_run=dry_run)
+    rows = [{"job": one.job_id, "what": one.what, "bytes": one.bytes} for one in found]
+    if as_json:
+        print_json({"removed": not dry_run, "leftovers": rows})
+        return
+    print_rows(rows)
+    megabytes = sum(one.bytes for one in found) / 1e6
+    click.echo(f"{len(rows)} {'could go' if dry_run else 'removed'}, {megabytes:,.1f} MB.")
+
+
 def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
     settings = load_settings()
     show_warnings()

@@ -49,6 +49,7 @@ def merged(folder: Path) -> bytes:
         (job,) = place.jobs().store.jobs()
     assert (job.status, job.job_id) == ("SUCCESS", output.stem)
     assert json.loads((folder / "jobs" / job.job_id / "manifest.json").read_text())["status"] == "SUCCESS"
+    assert not list((folder / "jobs").glob("*/tasks/*/results.parquet"))
     return output.read_bytes()
 
 

@@ -124,6 +124,6 @@ def test_a_merged_file_is_read_once_however_many_windows_are_in_it(
         looked.append(path)
         return is_intact(path)
 
-    monkeypatch.setattr("dagster_l2.batch.jobs.coordinator.is_intact", counted)
+    monkeypatch.setattr(aggregate, "is_intact", counted)
     assert place.run(days(6)).skipped_existing == 6
     assert len(looked) == len(set(looked)) * 2  # planned, and counted for the summary

@@ -19,12 +19,13 @@ from dagster_l2.batch.jobs.folders import (
     JobOrder,
     TaskManifest,
     read_aggregation,
-    read_batch,
+    read_order,
+    read_windows,
 )
 from dagster_l2.batch.jobs.model import JobError, Phase, Status, Stopped, Task
 from dagster_l2.batch.merge import merge_files
 from dagster_l2.batch.source import Source
-from dagster_l2.files import sha256, write_json
+from dagster_l2.files import sha256, step, write_json
 from dagster_l2.lake import is_intact, read_manifest
 
 _LOG = logging.getLogger(__name__)
@@ -104,27 +105,72 @@ def aggregate(
     return done
 
 
-def is_published(
-    jobs_root: Path, scratch_root: Path, artifact: str, *, is_intact: Callable[[Path], bool] = is_intact
-) -> bool:
-    """Whether the rows of a task are where a reader finds them, whole by ``is_intact``.
+def drop_merged_results(order: JobOrder, tasks: Sequence[Task]) -> None:
+    """Remove the rows of tasks that the output holds, too, so that they lie on the disk once.
 
-    That is the output of its job; for a job without aggregation, the task's own results. The name
-    is what the log of attempts holds: a path below the folder of all jobs.
+    Nothing is removed where the output is not what the aggregation manifest says.
     """
-    parts = Path(artifact).parts
-    if len(parts) < 3 or Path(artifact).is_absolute() or ".." in parts:
-        return False
-    folders = JobFolders(jobs_root, scratch_root, parts[0])
-    aggregation = read_aggregation(folders.aggregation)
-    if aggregation is not None:
-        output = Path(aggregation.output_file) if aggregation.output_file else None
-        return artifact in aggregation.input_files and (output is None or is_intact(output))
-    try:
-        order, _batch = read_batch(next(iter(sorted(folders.batches.glob("*.json")))))
-    except (JobError, StopIteration):
-        return False
-    return Phase.AGGREGATION not in order.definition.phases and is_intact(jobs_root / artifact)
+    folders = JobFolders.of(order)
+    manifest = read_aggregation(folders.aggregation)
+    if manifest is None or manifest.output_file is None:
+        return
+    output = Path(manifest.output_file)
+    if not is_intact(output) or sha256(output) != manifest.output_hash:
+        return
+    merged = set(manifest.input_files)
+    for task in tasks:
+        results = folders.results(task.task_id)
+        if task.has_output and folders.relative(results) in merged and results.exists():
+            step(f"remove {results.name}")
+            results.unlink(missing_ok=True)
+
+
+class Published:
+    """Whether the rows of tasks are where a reader finds them; what it read of a job it keeps in mind.
+
+    That is the output of the job, as its aggregation manifest says: the task's own results may be gone by
+    then. For a job without aggregation it is the task's own results.
+
+    Parameters
+    ----------
+    jobs_root, scratch_root
+        See `JobFolders`.
+    """
+
+    def __init__(self, jobs_root: Path, scratch_root: Path) -> None:
+        self._jobs_root, self._scratch_root = jobs_root, scratch_root
+        self._jobs: dict[str, tuple[frozenset[str], bool] | None] = {}
+
+    def __call__(self, artifact: str) -> bool:
+        """Ask for one; the name is what the log of attempts holds: a path below the folder of all jobs."""
+        parts = Path(artifact).parts
+        if len(parts) < 3 or Path(artifact).is_absolute() or ".." in parts:
+            return False
+        folders = JobFolders(self._jobs_root, self._scratch_root, parts[0])
+        if parts[0] not in self._jobs:
+            self._jobs[parts[0]] = self._merged(folders)
+        merged = self._jobs[parts[0]]
+        if merged is not None:
+            return merged[1] and artifact in merged[0]
+        try:
+            order = read_order(self._jobs_root, parts[0])
+        except JobError:
+            return False
+        return Phase.AGGREGATION not in order.definition.phases and is_intact(self._jobs_root / artifact)
+
+    @staticmethod
+    def _merged(folders: JobFolders) -> tuple[frozenset[str], bool] | None:
+        """What was merged, and whether the output is whole; None where nothing was."""
+        is_whole, manifest = is_merged_whole(folders), read_aggregation(folders.aggregation)
+        return None if is_whole is None or manifest is None else (frozenset(manifest.input_files), is_whole)
+
+
+def is_merged_whole(folders: JobFolders) -> bool | None:
+    """Whether the output of a job is there as it was written; None where nothing was merged."""
+    manifest = read_aggregation(folders.aggregation)
+    if manifest is None:
+        return None
+    return manifest.output_file is None or is_intact(Path(manifest.output_file))
 
 
 def run_aggregator(
@@ -174,8 +220,8 @@ def _in_order(folders: JobFolders, tasks: Sequence[Task]) -> list[Task]:
     """By the windows that they cover, so that it does not matter which task was done when."""
 
     def key(task: Task) -> tuple[object, ...]:
-        _order, batch = read_batch(folders.batch(str(task.batch_id)))
         left = {window.window for window in task.left}
-        return (min(w for w in batch.windows if w not in left), task.batch_id)
+        windows = read_windows(folders.batch(str(task.batch_id)))
+        return (min(window for window in windows if window not in left), task.batch_id)
 
     return sorted(tasks, key=key)

@@ -6,7 +6,6 @@ Several processes may run the same job: they join one, and whoever is last start
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
 import logging
@@ -22,11 +21,11 @@ import sqlalchemy as sa
 
 from dagster_l2.batch.attempts import latest_attempts, unit_id
 from dagster_l2.batch.decide import Action, LastAttempt, Planned, decide, limited
-from dagster_l2.batch.jobs.aggregate import is_published, output_path
+from dagster_l2.batch.jobs.aggregate import Published, output_path
 from dagster_l2.batch.jobs.chunks import order_of
 from dagster_l2.batch.jobs.definition import ExecutorRules, JobDefinition
 from dagster_l2.batch.jobs.executors import check_crew, open_crew
-from dagster_l2.batch.jobs.folders import JobFolders, JobOrder, read_batch, read_order
+from dagster_l2.batch.jobs.folders import JobFolders, JobOrder, read_order, read_windows
 from dagster_l2.batch.jobs.items import Items
 from dagster_l2.batch.jobs.model import (
     JobError,
@@ -43,7 +42,6 @@ from dagster_l2.batch.jobs.summary import RunSummary, summarize
 from dagster_l2.batch.jobs.tasks import JobState, TaskStore
 from dagster_l2.batch.source import FailureClass, Source
 from dagster_l2.batch.windows import Window
-from dagster_l2.lake import is_intact
 
 Progress = Callable[[int, int, int], None]
 _POLL_S = 0.1
@@ -248,9 +246,7 @@ class Jobs:
     def _plan(self, request: JobRequest, source: Source) -> Planned:
         units = self._units(request, source)
         latest = latest_attempts(self._engine, list(units.values()))
-        # One hash of a file for all the windows in it.
-        check = functools.cache(is_intact)
-        is_whole = functools.partial(is_published, self._jobs_root, self._scratch_root, is_intact=check)
+        is_whole = Published(self._jobs_root, self._scratch_root)
 
         def action(window: Window) -> Action:
             last = latest.get(units[window])
@@ -350,7 +346,7 @@ class Jobs:
 
     def _windows(self, job_id: str) -> set[Window]:
         paths = sorted(JobFolders.of(self._order(job_id)).batches.glob("*.json"))
-        return {window for path in paths for window in read_batch(path)[1].windows}
+        return {window for path in paths for window in read_windows(path)}
 
     @staticmethod
     def _without(request: JobRequest, windows: set[Window]) -> JobRequest:

@@ -7,13 +7,14 @@ for recovery. The result manifest is the lake's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dagster_l2.batch.jobs.definition import JobDefinition, parse_definition
 from dagster_l2.batch.jobs.model import Batch, JobError, window_from_json, window_to_json
+from dagster_l2.batch.windows import Window
 from dagster_l2.files import write_json
 
 
@@ -194,12 +195,15 @@ class JobFolders:
         """A path below the folder of all jobs, as the log of attempts holds it."""
         return path.relative_to(self.jobs_root).as_posix()
 
-    def write_batch(self, order: JobOrder, batch: Batch) -> None:
-        """Write the read-only copy of a batch, once."""
-        path = self.batch(batch.batch_id)
-        if not path.exists():
+    def write_batches(self, order: JobOrder, batches: Sequence[Batch]) -> None:
+        """Write the read-only copies of batches, each once."""
+        job = order.to_json()
+        fresh = [batch for batch in batches if not self.batch(batch.batch_id).exists()]
+        for number, batch in enumerate(fresh, start=1):
+            path = self.batch(batch.batch_id)
             windows = [window_to_json(window) for window in batch.windows]
-            write_json(path, {"batch_id": batch.batch_id, "windows": windows, "job": order.to_json()})
+            content = {"batch_id": batch.batch_id, "windows": windows, "job": job}
+            write_json(path, content, is_last=number == len(fresh))
             path.chmod(0o444)
 
     def arrays(self) -> str | None:
@@ -244,6 +248,21 @@ def read_batch(path: Path) -> tuple[JobOrder, Batch]:
         raise JobError(f"{path} is no batch file of this version; start the job anew.") from None
 
 
+def read_windows(path: Path) -> tuple[Window, ...]:
+    """The windows of a batch file alone, for one who reads thousands.
+
+    Raises
+    ------
+    JobError
+        When the file is not there or is no batch file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(window_from_json(window) for window in content["windows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return read_batch(path)[1].windows  # which says what is wrong with it
+
+
 def read_order(jobs_root: Path, job_id: str) -> JobOrder:
     """The order of a job that was started earlier.
 
@@ -254,7 +273,9 @@ def read_order(jobs_root: Path, job_id: str) -> JobOrder:
     """
     for path in sorted((jobs_root / job_id / "batches").glob("*.json")):
         return read_batch(path)[0]
-    raise JobError(f"There are no batch files of job {job_id} in {jobs_root}; is the id right?")
+    raise JobError(
+        f"There are no batch files of job {job_id} in {jobs_root}; is the id right, or was it cleaned up?"
+    )
 
 
 def read_aggregation(path: Path) -> AggregationManifest | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagster_l2.batch.jobs.aggregate import damaged_results
+from dagster_l2.batch.jobs.aggregate import damaged_results, drop_merged_results
 from dagster_l2.batch.jobs.folders import JobFolders, JobManifest, JobOrder, RetryManifest
 from dagster_l2.batch.jobs.items import Items
 from dagster_l2.batch.jobs.model import (
@@ -113,27 +113,27 @@ def _retry_tasks(
     wait_s: float,
 ) -> list[Task]:
     """A task for each that failed, over the windows that it left; writes their batches."""
-    folders, fresh = JobFolders.of(order), []
-    for seq, (task, lefts) in enumerate(failed, start=first_seq):
-        root = str(task.batch_id).partition("-r")[0]
-        batch = Batch(f"{root}-r{number}", tuple(left.window for left in lefts))
-        folders.write_batch(order, batch)
-        fresh.append(
-            Task(
-                task_id=f"{order.job_id}-{seq:05d}",
-                job_id=order.job_id,
-                role=Role.RETRY,
-                phase=Phase.RETRY,
-                group=retry_group(number),
-                seq=seq,
-                batch_id=batch.batch_id,
-                retries=number,
-                previous_task_id=task.task_id,
-                wait_s=wait_s,
-                windows=batch.windows,
-            )
+    batches = [
+        Batch(f"{str(task.batch_id).partition('-r')[0]}-r{number}", tuple(left.window for left in lefts))
+        for task, lefts in failed
+    ]
+    JobFolders.of(order).write_batches(order, batches)
+    return [
+        Task(
+            task_id=f"{order.job_id}-{seq:05d}",
+            job_id=order.job_id,
+            role=Role.RETRY,
+            phase=Phase.RETRY,
+            group=retry_group(number),
+            seq=seq,
+            batch_id=batch.batch_id,
+            retries=number,
+            previous_task_id=task.task_id,
+            wait_s=wait_s,
+            windows=batch.windows,
         )
-    return fresh
+        for seq, (batch, (task, _lefts)) in enumerate(zip(batches, failed, strict=True), start=first_seq)
+    ]
 
 
 def _write_retry_manifest(
@@ -196,6 +196,10 @@ def _end(order: JobOrder, store: TaskStore, job: JobState, tasks: Sequence[Task]
     summary = job_summary(order, tasks, Items(store.engine), status)
     write_json(folders.summary, summary)
     write_job_manifest(order, status, task_count=len(tasks))
+    if status is Status.SUCCESS and Phase.AGGREGATION in order.definition.phases:
+        # Before the job ends, so that who goes on after a death here removes the rest. A job with failures
+        # may be retried, and is then merged anew.
+        drop_merged_results(order, tasks)
     if store.move(job, status=status):
         _LOG.log(
             logging.INFO if status is Status.SUCCESS else logging.WARNING,

@@ -28,8 +28,7 @@ def start_job(order: JobOrder, store: TaskStore, identity: str, windows: Sequenc
     """
     folders, batches = JobFolders.of(order), split(windows, order.definition.batch_size)
     write_job_manifest(order, None, task_count=len(batches))
-    for batch in batches:
-        folders.write_batch(order, batch)
+    folders.write_batches(order, batches)
     tasks = [
         Task(
             task_id=f"{order.job_id}-{seq:05d}",
