@@ -27,8 +27,8 @@ QUOTAS = {
 KINDS = ("sliding", "fixed")
 SAYS = ("headers", "retry_after", "bare")
 FIRST_DAY, SECOND_DAY = 1.15, 1.05
-SPEEDS = {"10/s": 1.0, "3/s": 3.0, "2/s": 4.0}
-"""How much faster the clock goes with ``--real``, where not 10 times: what the machine itself needs grows
+SPEEDS = {"10/s": 1.0, "3/s": 1.0, "2/s": 1.5}
+"""How much faster the clock goes with ``--real``, where not 5 times: what the machine itself needs grows
 with it, too."""
 
 Days = list[tuple[int, float, int]]
@@ -91,7 +91,7 @@ def main() -> int:
         quota = QUOTAS[name]
         if arguments.real:
             ideal = ideal_s(quota, workers=IN_FLIGHT)
-            speed = arguments.speed or SPEEDS.get(name, 10.0)
+            speed = arguments.speed or SPEEDS.get(name, 5.0)
             found = list(real(arguments, quota, kind, says, speed))
         else:
             ideal = ideal_s(quota)

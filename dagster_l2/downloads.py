@@ -48,8 +48,15 @@ from dagster_l2.lake import BronzeTable
 from dagster_l2.ledger import Ledger, reach_database
 from dagster_l2.metrics import write_metrics
 from dagster_l2.settings import REPOSITORY, Settings
-from dagster_l2.sources import ALL, DESCRIPTORS, REACH_SCHEMA, SOURCE, chunk_length, export_attempts
-from dagster_l2.sources.sweep import _END as SCAN_END
+from dagster_l2.sources import (
+    ALL,
+    DESCRIPTORS,
+    REACH_SCHEMA,
+    SCAN_END,
+    SOURCE,
+    chunk_length,
+    export_attempts,
+)
 from dagster_l2.telemetry import tallying
 from dagster_l2.wiring import open_ledger
 

@@ -8,6 +8,7 @@ from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport
 from dagster_l2.sources.metadata_store import SOURCE, CountMismatch, MetadataStore
 from dagster_l2.sources.reach import ALL, DESCRIPTORS, Archive, Reach, chunk_length
 from dagster_l2.sources.reach_records import SCHEMA as REACH_SCHEMA
+from dagster_l2.sources.sweep import _END as SCAN_END
 from dagster_l2.sources.sweep import Sweep, export_attempts
 from dagster_l2.sources.udl import Observed, Question, UdlClient
 from dagster_l2.sources.udl_address import without_secrets
@@ -17,6 +18,7 @@ __all__ = [
     "ALL",
     "DESCRIPTORS",
     "REACH_SCHEMA",
+    "SCAN_END",
     "SOURCE",
     "Archive",
     "CountMismatch",

@@ -80,7 +80,7 @@ def _is_elsewhere(folders: JobFolders, is_taken_over: Callable[[JobFolders], boo
     try:
         phases = read_order(folders.jobs_root, folders.job_id).definition.phases
     except JobError:
-        phases = [Phase.AGGREGATION]  # a part of it was removed already
+        phases = (Phase.AGGREGATION,)  # a part of it was removed already
     return is_merged_whole(folders) is True if Phase.AGGREGATION in phases else is_taken_over(folders)
 
 
