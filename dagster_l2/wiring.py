@@ -1,6 +1,7 @@
 """From settings to rooms: the open ledger, the store (the local one where none is set), the tables.
 
-Used by the commands and by Dagster alike. No work is done here and nothing is printed.
+Used by the commands and by Dagster alike. No work is done here and nothing is printed. Rooms that the ledger
+alone does not need are loaded by whoever opens them: `l2 queue` waits for neither polars nor an HTTP client.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster_l2.batch import DatabaseRates, Limiter, RateSettings, open_engine, rate_key
 from dagster_l2.ledger import Ledger
 from dagster_l2.settings import Settings
-from dagster_l2.store import StoreClient
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from dagster_l2.batch import Limiter
+    from dagster_l2.store import StoreClient
     from dagster_l2.store.server import ReachFleet
 
 
@@ -91,6 +92,8 @@ def store_name(settings: Settings) -> str:
 
 
 def _client(settings: Settings, url: str, pace: Limiter | None = None) -> StoreClient:
+    from dagster_l2.store import StoreClient
+
     token = settings.store_token.get_secret_value() if settings.store_token else None
     return StoreClient(
         url, token=token, kind=settings.store_kind, timeout_s=settings.store_timeout_s, pace=pace
@@ -104,6 +107,8 @@ def _pace(settings: Settings, url: str) -> Iterator[Limiter | None]:
     if most is None:
         yield None
         return
+    from dagster_l2.batch import DatabaseRates, Limiter, RateSettings, open_engine, rate_key
+
     open_ledger(settings).close()
     engine = open_engine(settings.state_url, settings.db_schema)
     rates = RateSettings(initial=most, minimum=min(1 / 60, most), maximum=most)

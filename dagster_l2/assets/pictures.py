@@ -1,6 +1,7 @@
 """Pictures for the metadata of assets: the solar disk, counts by state, the rate of a download, its days.
 
-No Dagster here, and nothing is decided.
+No Dagster here, and nothing is decided. Matplotlib is loaded when there is something to draw, which most
+processes that load the assets have not.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import colormaps
-from matplotlib.dates import ConciseDateFormatter
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NUMBERS = re.compile(r"\(([-\d.eE+]+),([-\d.eE+]+)\),\(([-\d.eE+]+),([-\d.eE+]+)\)")
 _MEAN_RADIUS_ARCSEC = 959.6
@@ -42,7 +41,7 @@ def disk_map(datasets: Iterable[Mapping[str, Any]], invertible: set[str]) -> byt
     invertible
         The OPs drawn in colour.
     """
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    figure = _figure((6, 6))
     axes = figure.add_subplot()
     axes.add_patch(_circle())
     drawn = {True: 0, False: 0}
@@ -73,7 +72,7 @@ def disk_map(datasets: Iterable[Mapping[str, Any]], invertible: set[str]) -> byt
 
 def state_counts(counts: Mapping[str, int]) -> bytes:
     """How many observing programs are in each state, as a PNG of bars."""
-    figure = Figure(figsize=(6, 2.8), layout="constrained")
+    figure = _figure((6, 2.8))
     axes = figure.add_subplot()
     names = [name for name in STATE_COLOURS if name in counts]
     values = [counts[name] for name in names]
@@ -94,8 +93,10 @@ def rate_plot(over_time: Mapping[str, Any]) -> bytes:
     over_time
         As in a job's summary: ``start_s``, ``step_s``, and counts of ``api_requests`` and ``turned_down``.
     """
+    from matplotlib.dates import ConciseDateFormatter
+
     step = over_time["step_s"]
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    figure = _figure((7, 2.6))
     axes = figure.add_subplot()
     for name, label, colour in (
         ("api_requests", "sent", "#2f6fde"),
@@ -122,10 +123,13 @@ def availability_calendar(days: Mapping[date, tuple[str, float | None]]) -> byte
     days
         By day: the status of its window (``FAILED`` is drawn as such) and its availability in percent.
     """
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
     first, last = min(days), max(days)
     monday = first - timedelta(days=first.weekday())
     weeks = (last - monday).days // 7 + 1
-    figure = Figure(figsize=(2.2 + 0.32 * max(weeks, 6), 2.6), layout="constrained")
+    figure = _figure((2.2 + 0.32 * max(weeks, 6), 2.6))
     axes = figure.add_subplot()
     colours = colormaps["RdYlGn"]
     for day, (status, share) in days.items():
@@ -165,7 +169,15 @@ def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     return corners[0], corners[1], corners[2], corners[3]
 
 
+def _figure(inches: tuple[float, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=inches, layout="constrained")
+
+
 def _circle() -> Any:
+    from matplotlib.patches import Circle
+
     return Circle((0, 0), _MEAN_RADIUS_ARCSEC, facecolor="#fff6dc", edgecolor="#d9a400", linewidth=1)
 
 

@@ -1,29 +1,33 @@
 """Bringing the state database to the newest schema, safely when several processes open it at once.
 
-What each step does is in ``migrations/versions``.
+What each step does is in ``migrations/versions``. Alembic is loaded where there is something to do; looking
+whether there is takes a query.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from dagster_l2.ledger.errors import LedgerUnavailable
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 VERSION_TABLE = "alembic_version"
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x6C32_6462  # any number; the same for all that migrate
 
 
 def config(connection: sa.Connection | None = None, schema: str | None = None) -> Config:
     """Alembic's settings for the ledger, with the connection that its ``env.py`` works on."""
+    from alembic.config import Config
+
     settings = Config()
-    folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
+    folder = str(_MIGRATIONS).replace("%", "%%")
     settings.set_main_option("script_location", folder)
     settings.set_main_option("path_separator", "os")
     settings.attributes.update(connection=connection, schema=schema)
@@ -31,16 +35,18 @@ def config(connection: sa.Connection | None = None, schema: str | None = None) -
 
 
 def head() -> str:
-    """The newest revision this code knows."""
-    return str(ScriptDirectory.from_config(config()).get_current_head())
+    """The newest revision this code knows: the number that its file begins with."""
+    return max(path.name.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def revision(connection: sa.Connection, schema: str | None) -> str | None:
     """The revision of the database, None for an empty one."""
     if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
-    options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
+    version: sa.ColumnClause[str] = sa.column("version_num")
+    query = sa.select(version).select_from(sa.table(VERSION_TABLE, schema=schema))
+    found: str | None = connection.execute(query).scalar_one_or_none()
+    return found
 
 
 def upgrade(engine: sa.Engine, schema: str | None, place: str) -> None:
@@ -54,6 +60,10 @@ def upgrade(engine: sa.Engine, schema: str | None, place: str) -> None:
     with engine.connect() as connection:
         if revision(connection, schema) == head():
             return
+
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
     with engine.connect().execution_options(l2_writing=True) as connection, connection.begin():
         if schema is not None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from dagster_l2.ledger import guards
 from dagster_l2.ledger.migrate import VERSION_TABLE
@@ -67,6 +65,9 @@ def _file(connection: sa.Connection) -> Iterator[str]:
 
 
 def _schema(connection: sa.Connection, wanted: sa.MetaData, schema: str | None) -> Iterator[str]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     options = {
         "version_table": VERSION_TABLE,
         "version_table_schema": schema,

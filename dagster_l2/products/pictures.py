@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from dagster_l2.products.layout import (
     INVERSION_KEYWORD,
@@ -100,6 +98,10 @@ def _title(product: OpenProduct) -> str:
 
 
 def _draw(maps: list[Array], title: str, where: str) -> bytes:
+    # Loaded when there is something to draw, which few processes have.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows, columns = maps[0].shape
     step = max(1, -(-max(rows, columns) // _MOST_POINTS))
     # Panels as wide or tall as the map, within reason: a raster of few steps is a tall strip.

@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 _MAGIC = b"SIMPLE  ="
 _OF_THE_SYSTEM = {
@@ -84,6 +86,8 @@ def open_product(path: Path, findings: list[str]) -> Iterator[OpenProduct]:
     OSError
         The disk or the share gives up, which says nothing of the file.
     """
+    from astropy.io import fits  # half a second, which only a hand-over should pay
+
     _check_start(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

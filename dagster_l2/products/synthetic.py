@@ -10,10 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 
 from dagster_l2.files import write_durably
 from dagster_l2.products.layout import (
@@ -26,6 +25,9 @@ from dagster_l2.products.layout import (
     SYNTHETIC_KEYWORD,
     header_text,
 )
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,6 +74,8 @@ def write_products(
     ValueError
         Without a line, or with more lines than wavelengths.
     """
+    from astropy.io import fits  # half a second, which only those who write should pay
+
     shape = shape or SyntheticShape()
     if not lines or len(lines) > shape.wavelengths:
         raise ValueError(f"Synthetic products need 1 to {shape.wavelengths} lines, not {len(lines)}.")
@@ -199,6 +203,8 @@ def _wavelength_nm(line: str) -> float:
 def _write(
     path: Path, data: Array, header: fits.Header, offsets: Array | None = None, line_ids: Array | None = None
 ) -> None:
+    from astropy.io import fits
+
     hdus = fits.HDUList([fits.PrimaryHDU(data.astype(np.float32), header)])
     if offsets is not None and line_ids is not None:
         hdus.append(fits.ImageHDU(offsets, name="WAVE_OFFSET"))
