@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dagster_l2.ledger import Ledger
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "dagster_l2"
 
@@ -109,11 +111,23 @@ def test_the_lock_holds_names_and_versions_only() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
 
 
-def test_the_help_does_not_load_the_pipeline() -> None:
-    code = (
-        "import sys; from dagster_l2.cli import _run; _run(['--help']);"
-        "print(sorted({'dagster', 'polars', 'sqlalchemy', 'duckdb'} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
-    assert "queue" in done.stdout
+HEAVY = {"dagster", "polars", "pyarrow", "numpy", "alembic", "httpx", "astropy", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted", "says"),
+    [
+        ("from dagster_l2.cli import _run; _run(['--help'])", HEAVY | {"sqlalchemy", "duckdb"}, "queue"),
+        ("from dagster_l2.cli import _run; print(_run(['queue']))", HEAVY, "1"),
+        ("import dagster_l2.definitions", {"alembic", "astropy", "matplotlib"}, ""),
+    ],
+    ids=["l2 --help", "l2 queue", "the code location"],
+)
+def test_what_starts_often_loads_only_what_it_uses(
+    code: str, unwanted: set[str], says: str, data: Path
+) -> None:
+    Ledger.open(f"sqlite:///{data}/l2.sqlite").close()
+    ask = f"import sys; {code}; print(sorted({unwanted!r} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert says in done.stdout

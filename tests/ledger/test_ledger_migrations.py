@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from dagster_l2.batch import STATE_TABLES, batch_attempts
 from dagster_l2.ledger import EDGES, Ledger, LedgerUnavailable, State, guards, successors
@@ -119,6 +120,10 @@ def test_a_ledger_of_revision_0002_goes_on_with_all_it_has_and_gets_room_for_job
             schema = None if place.is_sqlite else place.schema
             assert shape_findings(connection, schema, STATE_TABLES) == []
             assert [connection.execute(sa.select(table)).all() for table in STATE_TABLES[1:]] == [[]] * 5
+
+
+def test_the_newest_revision_is_the_one_alembic_finds():
+    assert head() == ScriptDirectory.from_config(config()).get_current_head()
 
 
 def test_guards_of_a_revision_never_change():
