@@ -1,11 +1,12 @@
 """A lake of any size for the benchmarks, through the lake's own commits. No benchmark itself.
 
-Datasets are those of the local store's generator, parsed and hashed as a scan does, then copied under other ids;
-transitions are lives that the state machine allows, among each other in the order of time, in files as exported.
+Datasets are those of the local store's generator, parsed and hashed as a scan does, then copied under other
+ids; transitions are lives that the state machine allows, in the order of time, in files as exported.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -36,7 +37,7 @@ LIFE = (
     "Working",
 )
 ROUND = ("Inverted", "Published", "Invertible", "Preprocessed", "Working", "Error", "Working")
-"""A life begins with `LIFE` (released once, withdrawn once), then goes round: published, re-opened, failed once."""
+"""A life begins with `LIFE` (released, withdrawn once), then goes round: published, re-opened, failed."""
 
 _IDS = {
     "datasets": (
@@ -115,7 +116,7 @@ def _append(table: BronzeTable, frame: pl.DataFrame, scanned_at: datetime, part:
 
 
 def _changes(tables: ScanTables, frame: pl.DataFrame, copy: int) -> int:
-    """Two later scans: a fix of the boxes of a fifth of the records, then withdrawn and newly embargoed ones."""
+    """Two later scans: a fix of the boxes of a fifth of the records, then withdrawn and embargoed ones."""
     number = pl.int_range(pl.len())
     fixed = frame.filter(number % 5 == 0).with_columns(
         pl.col("bounding_box").str.replace_all(r"\.(\d)", ".1$1"), pl.lit("f").alias("mark")
@@ -189,11 +190,9 @@ def make_transitions(lake: Path, ops: pl.Series, count: int, *, first_id: int = 
 
 
 def _frames(ops: pl.Series, count: int, first_id: int, table: BronzeTable) -> Iterator[pl.DataFrame]:
-    steps = [
-        LIFE[seq - 1] if seq <= len(LIFE) else _round(seq) for seq in range(1, 8 * count // len(ops) + 50)
-    ]
+    steps = list(itertools.islice(itertools.chain(LIFE, itertools.cycle(ROUND)), 5 * count // len(ops) + 50))
     known = {(edge.from_state, edge.to_state) for edge in EDGES}
-    assert {(None, steps[0]), *zip(steps, steps[1:], strict=False)} <= known
+    assert {(None, steps[0]), *itertools.pairwise(steps)} <= known
     inversions, entered = [], 0
     for before, step in zip((None, *steps), steps, strict=False):
         entered += step == "Working" and before != "Error"
@@ -207,25 +206,23 @@ def _frames(ops: pl.Series, count: int, first_id: int, table: BronzeTable) -> It
         },
         schema_overrides={"inversion": pl.Int64},
     )
-    with tempfile.TemporaryDirectory(dir=table.root) as folder:
-        with duckdb.connect(f"{folder}/made.duckdb") as connection:
-            connection.execute("set memory_limit = '4GB'")
-            connection.register("life", life.to_arrow())
-            connection.register("names", pl.DataFrame({"op_id": ops}).to_arrow())
-            connection.execute(_LIVES, [count / len(ops)])
-            reader = connection.execute(_ROWS, [first_id - 1]).to_arrow_reader(ROWS_PER_FILE)
-            rest = pl.DataFrame(schema=table.schema)
-            for batch in reader:
-                rest = pl.concat([rest, pl.DataFrame(batch).cast(dict(table.schema))])
-                while len(rest) >= ROWS_PER_FILE:
-                    yield rest.head(ROWS_PER_FILE)
-                    rest = rest.slice(ROWS_PER_FILE)
-            if len(rest):
-                yield rest
-
-
-def _round(seq: int) -> str:
-    return ROUND[(seq - len(LIFE) - 1) % len(ROUND)]
+    with (
+        tempfile.TemporaryDirectory(dir=table.root) as folder,
+        duckdb.connect(f"{folder}/made.duckdb") as connection,
+    ):
+        connection.execute("set memory_limit = '4GB'")
+        connection.register("life", life.to_arrow())
+        connection.register("names", pl.DataFrame({"op_id": ops}).to_arrow())
+        connection.execute(_LIVES, [count / len(ops)])
+        reader = connection.execute(_ROWS, [first_id - 1]).to_arrow_reader(ROWS_PER_FILE)
+        rest = pl.DataFrame(schema=table.schema)
+        for batch in reader:
+            rest = pl.concat([rest, pl.DataFrame(batch).cast(dict(table.schema))])
+            while len(rest) >= ROWS_PER_FILE:
+                yield rest.head(ROWS_PER_FILE)
+                rest = rest.slice(ROWS_PER_FILE)
+        if len(rest):
+            yield rest
 
 
 # Half of the OPs live a fifth of the mean, a tenth of them four times as long.
@@ -235,7 +232,9 @@ with ops as (
     select op_id, row_number() over (order by op_id) as number, hash(op_id) % 10 as draw from names
 ),
 lengths as (
-    select *, greatest(2, round($1 * case when draw = 0 then 4.0 when draw < 5 then 1.25 else 0.2 end)) as steps
+    select
+        *,
+        greatest(2, round($1 * case when draw = 0 then 4.0 when draw < 5 then 1.25 else 0.2 end)) as steps
     from ops
 )
 select
@@ -259,10 +258,10 @@ select
     '2025-11' as rule_version,
     'inv.' || number::varchar || 'x' || inversion::varchar as inversion_id,
     md5((moment * 100)::bigint::varchar) as run_id,
-    '{"buckets":["data"],"dataset_ids":["' || substr(md5(op_id), 1, 5) || '","' || substr(md5(op_id), 6, 5) || '","'
-    || substr(md5(op_id), 11, 5) || '"],"instrument_program_id":"id.' || number::varchar || '.' || (seq // 7)::varchar
-    || '","package":"inputs/' || op_id || '/inputs.json","spectral_lines":["Fe I (630.15 nm)","Ca II (854.21 nm)"]}'
-    as details
+    '{"buckets":["data"],"dataset_ids":["' || substr(md5(op_id), 1, 5) || '","' || substr(md5(op_id), 6, 5)
+    || '","' || substr(md5(op_id), 11, 5) || '"],"instrument_program_id":"id.' || number::varchar || '.'
+    || (seq // 7)::varchar || '","package":"inputs/' || op_id
+    || '/inputs.json","spectral_lines":["Fe I (630.15 nm)","Ca II (854.21 nm)"]}' as details
 from lives
 order by moment, op_id
 """
