@@ -26,6 +26,11 @@ CRITERIA_COLUMNS = (
     "unit",
     "worst_dataset_id",
 )
+# Tables of gold that ought to be empty, with what their rows are.
+UNUSED_RECORDS = {
+    "rejected_records": "could not be read",
+    "orphan_datasets": "name no observing program",
+}
 HANDOVER_COLUMNS = ("received_at", "actor", "inversion_id", "products", "outcome", "reason")
 
 
@@ -49,6 +54,8 @@ def status_command(as_of: datetime | None, known_at: datetime | None, as_json: b
         "last_scan_at": info.get("last_scan_at"),
         "store": store_name(settings),
         "is_demo": settings.is_demo,
+        "rejected_records": info.get("rejected_record_count"),
+        "orphan_datasets": info.get("orphan_dataset_count"),
         "states": states,
         "ready_events_waiting": events,
         "data": settings.data,
@@ -62,6 +69,9 @@ def status_command(as_of: datetime | None, known_at: datetime | None, as_json: b
     click.echo(f"Store: {store_name(settings)}{demo}")
     click.echo(f"Data:  {settings.data}\n")
     _print_states(states)
+    for table, what in UNUSED_RECORDS.items():
+        if count := content[table]:
+            click.echo(f'\nUnused: {count} of the store\'s records {what} (`l2 sql "from {table}"`).')
     if events:
         click.echo(f"\n{events} hand-overs wait: the sensor takes them, or `l2 run`.")
 

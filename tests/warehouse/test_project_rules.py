@@ -61,11 +61,17 @@ PROMISED = {
         job_id job_name status submitted_at finished_at seconds task_count failed_task_count records
         requests turned_down received_bytes token_wait_s
     """,
+    "rejected_records": """
+        rejected_at table_name record_id reason last_accepted_at raw_json job_id
+    """,
+    "orphan_datasets": """
+        dataset_id product_id instrument instrument_program_id proposal_id create_date
+    """,
     "proposals": """
         proposal_id op_count
     """,
     "warehouse_info": """
-        built_at last_scan_at rule_version store is_demo
+        built_at last_scan_at rule_version store is_demo rejected_record_count orphan_dataset_count
     """,
 }
 PREFIXES = {"staging": "stg_", "intermediate": "int_"}

@@ -86,6 +86,8 @@ def warehouse(new_warehouse: Callable[[], Warehouse]) -> Warehouse:
         },
     ]
     warehouse.scan("datasets", records, START)
+    unread = {"table_name": "datasets", "reason": "it is no JSON object", "raw_json": "7", "job_id": "job"}
+    warehouse.insert("rejected", [{**unread, "scanned_at": START, "content_hash": "h"}] * 2)
     warehouse.build("verdicts")
     warehouse.insert("transitions", _transitions())
     warehouse.build("states")
@@ -176,6 +178,17 @@ def test_the_warehouse_says_what_it_is(warehouse: Warehouse) -> None:
     assert (last_scan_at, store, is_demo) == (START, "the observatory's store", True)
     assert warehouse.query("select distinct rule_version from op_verdicts") == [(version,)]
     assert version.startswith("2025-11.")
+
+
+def test_what_cannot_be_used_is_listed_and_counted(warehouse: Warehouse) -> None:
+    """D and F name no OP; one bad record that two windows brought is one."""
+    assert warehouse.query("select dataset_id from orphan_datasets order by 1") == [("D",), ("F",)]
+    assert warehouse.query("select rejected_at, reason, last_accepted_at from rejected_records") == [
+        (START, "it is no JSON object", None)
+    ]
+    assert warehouse.query("select rejected_record_count, orphan_dataset_count from warehouse_info") == [
+        (1, 2)
+    ]
 
 
 def test_op_state_as_of_tells_what_was_known_then(warehouse: Warehouse) -> None:
