@@ -12,6 +12,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 from dagster_duckdb import DuckDBResource
 
+from dagster_l2.assets.dbt_events import BuildEvents
 from dagster_l2.assets.export import exported_tables
 from dagster_l2.assets.tables import counts_table
 from dagster_l2.batch import export_job_tasks, job_tasks_table
@@ -79,45 +80,11 @@ def _build(
                 raise_on_error=False,
             )
             events = list(invocation.stream())
-        yield from _with_row_counts(events, warehouse)
+        told = BuildEvents(invocation, warehouse, Translator(), settings.data / "dbt" / "column_lineage.json")
+        yield from told.told(events)
         if not invocation.is_successful():
-            raise dg.Failure(_first_failure(invocation), allow_retries=False)
+            raise told.failure()
         context.log.info(f"build: {part} built and tested")
-
-
-def _with_row_counts(events: list[Any], warehouse: DuckDBResource) -> Iterator[Any]:
-    """Add the number of rows to what dbt has materialized as tables.
-
-    Not with ``fetch_row_counts``: its adapter keeps the DuckDB file open in this process, and the next
-    asset cannot open it otherwise.
-    """
-    with warehouse.get_connection() as connection:
-        tables = dict(connection.execute("select table_name, estimated_size from duckdb_tables()").fetchall())
-    for event in events:
-        count = tables.get(_table(event)) if isinstance(event, dg.Output) else None
-        if count is not None:
-            event = event.with_metadata({**event.metadata, "dagster/row_count": dg.MetadataValue.int(count)})
-        yield event
-
-
-def _table(event: dg.Output[Any]) -> str | None:
-    unique_id = event.metadata.get("unique_id")
-    return str(unique_id.value).split(".")[-1] if unique_id is not None else None
-
-
-def _first_failure(invocation: Any) -> str:
-    try:
-        results = invocation.get_artifact("run_results.json")["results"]
-    except Exception:  # noqa: BLE001 - dbt that died early leaves no artifact of any known shape
-        error = invocation.get_error()
-        return f"dbt could not build the warehouse: {error or 'see the log of the run'}"
-    bad = [result for result in results if result["status"] in ("error", "fail")]
-    if not bad:
-        return f"dbt could not build the warehouse: {invocation.get_error() or 'see the log of the run'}"
-    name = bad[0]["unique_id"].split(".")[2]
-    message = " ".join(str(bad[0].get("message") or "").split())[:300]
-    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-    return f"The warehouse was not published: {name} failed: {message}{more}; gold stays as it was."
 
 
 @dbt_assets(

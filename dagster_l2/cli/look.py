@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -49,8 +49,10 @@ def status_command(as_of: datetime | None, known_at: datetime | None, as_json: b
         _print_past_status(moment, states, as_json)
         return
     info = _info(settings)
+    age = _age(info)
     content = {
         "built_at": info.get("built_at"),
+        "gold_age_s": None if age is None else age.total_seconds(),
         "last_scan_at": info.get("last_scan_at"),
         "store": store_name(settings),
         "is_demo": settings.is_demo,
@@ -64,7 +66,7 @@ def status_command(as_of: datetime | None, known_at: datetime | None, as_json: b
     if as_json:
         print_json(content)
         return
-    click.echo(_age_line(info))
+    click.echo(_age_line(info, age))
     demo = " (a demo: the scientist's part is played)" if settings.is_demo else ""
     click.echo(f"Store: {store_name(settings)}{demo}")
     click.echo(f"Data:  {settings.data}\n")
@@ -96,13 +98,17 @@ def _info(settings: Settings) -> dict[str, Any]:
         return {}
 
 
-def _age_line(info: dict[str, Any]) -> str:
+def _age(info: dict[str, Any]) -> timedelta | None:
+    """How long ago gold was built; None before the first time."""
     built = info.get("built_at")
-    if built is None:
+    return None if built is None else datetime.now(UTC).replace(tzinfo=None) - built.replace(tzinfo=None)
+
+
+def _age_line(info: dict[str, Any], age: timedelta | None) -> str:
+    if age is None:
         return "Gold has not been built yet: `l2 run` does it."
-    hours = (datetime.now(UTC).replace(tzinfo=None) - built.replace(tzinfo=None)).total_seconds() / 3600
-    scanned = shown(info["last_scan_at"])
-    return f"Gold is {hours:.1f} h old (built {built:%Y-%m-%d %H:%M} UTC, last scan {scanned} UTC)."
+    built, scanned = info["built_at"], info["last_scan_at"]
+    return f"Gold is {lasted(age)} old (built {shown(built)} UTC, last scan {shown(scanned)} UTC)."
 
 
 def _without_password(url: str) -> str:

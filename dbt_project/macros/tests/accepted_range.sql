@@ -6,7 +6,7 @@
 {%- if max is not none %}{% do bounds.append(column_name ~ ' <= ' ~ max) %}{% endif -%}
 {%- if above is not none %}{% do bounds.append(column_name ~ ' > ' ~ above) %}{% endif %}
 
-select {{ column_name }}
+select *
 from {{ model }}
 where not ({{ bounds | join(' and ') }})
 
