@@ -110,7 +110,9 @@ def store_query(settings: Settings) -> dict[str, str]:
     return {"store": name, "kind": settings.store_kind}
 
 
-def metadata_store(*, store: str, kind: str, lake: str, scanned_at: str, total: int) -> StoreSource:
+def metadata_store(
+    *, store: str, kind: str, lake: str, job_id: str, scanned_at: str, total: int
+) -> StoreSource:
     """The metadata store, for a worker of a scan in a process of its own.
 
     Raises
@@ -123,7 +125,7 @@ def metadata_store(*, store: str, kind: str, lake: str, scanned_at: str, total: 
         raise WrongUse(
             f"The job is about {store}, and the settings name another store; set them as they were."
         )
-    report = ScanReport("worker", datetime.fromisoformat(scanned_at), total=total)
+    report = ScanReport(job_id, datetime.fromisoformat(scanned_at), total=total)
     return StoreSource(settings, Findings(Path(lake), report))
 
 
@@ -133,7 +135,13 @@ class StoreSource(MetadataStore):
     def __init__(self, settings: Settings, findings: Findings) -> None:
         self._opened = ExitStack()
         client = self._opened.enter_context(open_store(settings))
-        super().__init__(client, query=store_query(settings), differs=findings.differs)
+        report = findings.report
+        super().__init__(
+            client,
+            query=store_query(settings),
+            differs=findings.differs,
+            stamp=lambda: (report.scanned_at, report.job_id),
+        )
 
     def close(self) -> None:
         """Close the client."""

@@ -58,17 +58,31 @@ def _halve(low: int, high: int, count: Callable[[Window], int], max_records: int
 
 
 def _block(
-    start: int, size: int, low: int, high: int, count: Callable[[Window], int], max_records: int
+    start: int,
+    size: int,
+    low: int,
+    high: int,
+    count: Callable[[Window], int],
+    max_records: int,
+    records: int | None = None,
 ) -> Iterator[Window]:
     if start + size <= low or start >= high:
         return
-    window = Window(_EPOCH + start * DAY, _EPOCH + (start + size) * DAY)
-    records = count(window)
+    window = _days(start, size)
+    records = count(window) if records is None else records
     if records == 0:
         return
     if records <= max_records or size == 1:
         yield window
         return
     half = size // 2
-    yield from _block(start, half, low, high, count, max_records)
-    yield from _block(start + half, half, low, high, count, max_records)
+    left = count(_days(start, half)) if start + half > low else None
+    yield from _block(start, half, low, high, count, max_records, left)
+    # What is left over is the other half's, and saves a question. But a block is passed over only where the
+    # source itself counts none in it: bounds may count twice what lies on them, and records come and go.
+    rest = records - left if left is not None and records > left else None
+    yield from _block(start + half, half, low, high, count, max_records, rest)
+
+
+def _days(start: int, size: int) -> Window:
+    return Window(_EPOCH + start * DAY, _EPOCH + (start + size) * DAY)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dagster_l2.lake.commit import Claim, ResultManifest, commit_parquet, committed_files
+from dagster_l2.lake.commit import Claim, ResultManifest, commit_link, commit_parquet, committed_files
 from dagster_l2.lake.known import Known
 
 SCAN_COLUMNS: dict[str, pl.DataType] = {
@@ -55,6 +55,10 @@ class BronzeTable:
         path = self.folder / f"{job_id}-{part}.parquet"
         rows = frame.select([pl.col(name).cast(dtype) for name, dtype in self.schema.items()])
         return commit_parquet(path, rows, job_id=job_id, batch_id=part, claim=claim)
+
+    def adopt(self, path: Path, *, job_id: str, part: str) -> ResultManifest:
+        """Commit a file that is committed elsewhere, in this schema, as one of the table's own."""
+        return commit_link(self.folder / f"{job_id}-{part}.parquet", path, job_id=job_id, batch_id=part)
 
     def scan(self) -> pl.LazyFrame:
         """The rows of all committed files, lazily; a column that a file does not have yet is null."""
@@ -131,9 +135,9 @@ class VersionLog:
         return Known(newest[self.key], newest["content_hash"], newest["file"].cast(pl.UInt32))
 
     @property
-    def known_keys(self) -> set[str]:
+    def known_keys(self) -> pl.Series:
         """The keys of all records ever seen."""
-        return set(self._known.keys())
+        return self._known.keys()
 
     @property
     def unseen_keys(self) -> pl.Series:
@@ -199,6 +203,24 @@ class VersionLog:
         manifest = self._append(stamped, scanned_at=scanned_at, job_id=job_id, part=part)
         return Changes(new, changed, unchanged, by_field, manifest)
 
+    def write_file(self, path: Path, *, scanned_at: datetime, job_id: str, part: str) -> Changes:
+        """Take the rows of a committed file in the table's own schema, stamped; see `write_changes`.
+
+        Where all of them are new, which is most of a first scan, the file itself becomes one of the table.
+        """
+        is_ours = pl.read_parquet_schema(path) == pl.Schema(self.table.schema)
+        if is_ours:
+            rows = pl.read_parquet(path, columns=[self.key, *SCAN_COLUMNS])
+            files, _is_same = self._known.look_up(rows[self.key], rows["content_hash"])
+            stamped = (rows["scanned_at"] == scanned_at).all() and (rows["job_id"] == job_id).all()
+            if stamped and files.null_count() == len(rows) and rows[self.key].is_unique().all():
+                manifest = self.table.adopt(path, job_id=job_id, part=part)
+                self._note(rows, manifest)
+                return Changes(new=len(rows), manifest=manifest)
+        whole = pl.read_parquet(path)
+        frame, hashes = whole.drop(SCAN_COLUMNS, strict=False), whole["content_hash"]
+        return self.write_changes(frame, hashes, scanned_at=scanned_at, job_id=job_id, part=part)
+
     def settle(self, *, scanned_at: datetime, job_id: str, part: str = "settled") -> Changes:
         """Decide, at the end of a sweep, between records that share a key; the newest is written.
 
@@ -234,9 +256,12 @@ class VersionLog:
         rows = rows.with_columns(pl.lit(scanned_at).alias("scanned_at"), pl.lit(job_id).alias("job_id"))
         manifest = self.table.append(rows, job_id=job_id, part=part)
         if manifest is not None:
-            self._files.append(self.table.folder / manifest.file)
-            self._known.add(rows[self.key], rows["content_hash"], len(self._files) - 1)
+            self._note(rows, manifest)
         return manifest
+
+    def _note(self, rows: pl.DataFrame, manifest: ResultManifest) -> None:
+        self._files.append(self.table.folder / manifest.file)
+        self._known.add(rows[self.key], rows["content_hash"], len(self._files) - 1)
 
     def _newest(self, keys: pl.Series, files: pl.Series) -> pl.DataFrame:
         """The newest version of each key, in their order; ``files`` has the number of its file."""

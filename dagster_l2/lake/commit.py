@@ -7,6 +7,7 @@ manifest in the same way. A reader sees only files with a manifest. What the fil
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,14 +84,67 @@ def commit_parquet(
         found.update(bytes=temporary.stat().st_size, sha256=sha256(temporary))
 
     write_durably(path, write)
+    return _declare(
+        path,
+        rows=len(frame),
+        bytes=int(found["bytes"]),
+        digest=str(found["sha256"]),
+        job_id=job_id,
+        batch_id=batch_id,
+        claim=claim,
+    )
+
+
+def commit_link(path: Path, source: Path, *, job_id: str, batch_id: str) -> ResultManifest:
+    """Let a committed file count under another name as well, without writing its rows again.
+
+    Committed files are replaced and never written to, so both names keep what they have, whatever becomes
+    of the other. Between file systems, or where there are no links, it is copied.
+
+    Raises
+    ------
+    LakeError
+        When the source has no manifest, or the disk holds something else than it says.
+    OSError
+        When the disk refuses; nothing that counted before is lost.
+    """
+    manifest = read_manifest(source)
+    if manifest is None:
+        raise LakeError(f"{source.name} is not committed, so no other file can be made of it.")
+    done_path(path).unlink(missing_ok=True)
+
+    def write(temporary: Path) -> None:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        if (temporary.stat().st_size, sha256(temporary)) != (manifest.bytes, manifest.sha256):
+            raise LakeError(f"{source.name} is not what its manifest says; is the disk sound?")
+
+    write_durably(path, write)
+    return _declare(
+        path,
+        rows=manifest.row_count,
+        bytes=manifest.bytes,
+        digest=manifest.sha256,
+        job_id=job_id,
+        batch_id=batch_id,
+    )
+
+
+def _declare(
+    path: Path, *, rows: int, bytes: int, digest: str, job_id: str, batch_id: str, claim: Claim | None = None
+) -> ResultManifest:
+    """Write the manifest that makes a file count."""
     manifest = ResultManifest(
         job_id=job_id,
         batch_id=batch_id,
         file=path.name,
         status="DONE",
-        row_count=len(frame),
-        bytes=int(found["bytes"]),
-        sha256=str(found["sha256"]),
+        row_count=rows,
+        bytes=bytes,
+        sha256=digest,
         written_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         claim=claim,
     )

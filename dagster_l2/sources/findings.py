@@ -109,6 +109,13 @@ class Findings:
                 part=self._free(part),
             )
 
+    def take_file(self, path: Path, *, part: str) -> None:
+        """Take a committed file of datasets that were found new or changed; see `take`."""
+        with self._lock:
+            self.report.datasets += self._datasets.write_file(
+                path, scanned_at=self.report.scanned_at, job_id=self.report.job_id, part=self._free(part)
+            )
+
     def _free(self, part: str) -> str:
         # A batch is written again where a scan was killed: what its file holds by then must stay.
         folder, name, again = self.tables.datasets.folder, part, 1
@@ -152,7 +159,8 @@ class Findings:
         marked = set(flags.filter(pl.col("missing_since").is_not_null())["record_id"])
         unseen = set(self._datasets.unseen_keys) - {bad.record_id for _table, bad in self._rejected}
         gone, back = sorted(unseen - marked), sorted(marked - unseen)
-        known = len(self._datasets.known_keys - marked)
+        before = pl.Series(sorted(marked), dtype=pl.String)
+        known = int((~self._datasets.known_keys.is_in(before.implode())).sum())
         if len(gone) > MAX_MISSING_SHARE * known and not accept:
             raise ScanFailed(
                 f"{len(gone)} of {known} known datasets are missing from the store at once"

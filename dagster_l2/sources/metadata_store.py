@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from dagster_l2.batch import Chunk, FetchedChunk, Window, plan_windows
+from dagster_l2.lake import SCAN_COLUMNS
 from dagster_l2.store import (
     DATASETS,
     Record,
@@ -75,11 +76,14 @@ class MetadataStore:
         How the store is named in the log of attempts.
     differs
         Says of keys and content hashes which are not known yet; called in threads. None: none is known.
+    stamp
+        The moment of the scan (UTC without zone) and its job, which the rows bear; called in threads. So
+        what a task hands over are rows of bronze already.
     """
 
     name = SOURCE
-    schema_version = 1
-    schema: Mapping[str, pl.DataType] = {**DATASETS.schema, "content_hash": pl.String()}
+    schema_version = 2
+    schema: Mapping[str, pl.DataType] = {**DATASETS.schema, **SCAN_COLUMNS}
     key: tuple[str, ...] = ("create_date", "dataset_id")
     newest_by = "update_date"
     sort_by: tuple[str, ...] = ("create_date", "dataset_id")
@@ -88,13 +92,15 @@ class MetadataStore:
         self,
         client: StoreClient,
         *,
-        window_records: int = 1000,
+        window_records: int = 4000,
         query: Mapping[str, Any] | None = None,
         differs: Callable[[pl.Series, pl.Series], pl.Series] | None = None,
+        stamp: Callable[[], tuple[datetime | None, str | None]] = lambda: (None, None),
     ) -> None:
         self._client = client
         self._window_records = window_records
         self._differs = differs
+        self._stamp = stamp
         self.query: Mapping[str, Any] = dict(query or {})
         self.total = 0
 
@@ -119,7 +125,9 @@ class MetadataStore:
             See `read`.
         """
         batch = self.read(Window(chunk.start, chunk.end))
-        frame = batch.frame.with_columns(batch.hashes)
+        scanned_at, job_id = self._stamp()
+        stamps = pl.lit(scanned_at).alias("scanned_at"), pl.lit(job_id).alias("job_id")
+        frame = batch.frame.with_columns(*stamps, batch.hashes)
         ids = frame[DATASETS.key_column]
         fresh = frame if self._differs is None else frame.filter(mask := self._differs(ids, batch.hashes))
         return FetchedChunk(
@@ -158,15 +166,14 @@ class MetadataStore:
         """
         filters = _around(window)
         for _ in range(3):
-            before = self._client.dataset_count(filters)
-            raw = self._pages(filters)
-            if len(raw) == before or len(raw) == self._client.dataset_count(filters):
+            raw, counted = self._counted(filters)
+            if len(raw) == counted or len(raw) == self._client.dataset_count(filters):
                 return _inside(window, raw)
         raise CountMismatch(
-            f"The store counts {before} records created in {window} and sends {len(raw)};"
+            f"The store counts {counted} records created in {window} and sends {len(raw)};"
             " the window is read again by the next scan.",
             records=len(raw),
-            expected_records=before,
+            expected_records=counted,
         )
 
     def since(self, moment: datetime) -> list[Batch]:
@@ -202,6 +209,12 @@ class MetadataStore:
 
     def _count(self, window: Window) -> int:
         return self._client.dataset_count(_around(window))
+
+    def _counted(self, filters: dict[str, Any]) -> tuple[Sequence[Record], int]:
+        if self._client.kind is StoreKind.GRAPHQL:
+            return self._client.counted_datasets(filters)
+        counted = self._client.dataset_count(filters)
+        return self._pages(filters), counted
 
     def _pages(self, filters: dict[str, Any]) -> Sequence[Record]:
         if self._client.kind is StoreKind.GRAPHQL:

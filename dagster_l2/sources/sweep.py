@@ -88,7 +88,7 @@ class Sweep:
         query: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         git_commit: str | None = None,
-        window_records: int = 1000,
+        window_records: int = 4000,
         workers: int = 4,
         accept_missing: bool = False,
         progress: Callable[[int, int, int], None] | None = None,
@@ -102,7 +102,11 @@ class Sweep:
         now = datetime.now(UTC)
         self.report = ScanReport(new_job_id("scan"), now.replace(tzinfo=None))
         self._source = MetadataStore(
-            client, window_records=window_records, query=self._query, differs=self._differs
+            client,
+            window_records=window_records,
+            query=self._query,
+            differs=self._differs,
+            stamp=lambda: (self.report.scanned_at, self.report.job_id),
         )
         self._jobs = jobs.over(self._source, on_end=self._ended)
         self._lock = threading.Lock()
@@ -163,7 +167,8 @@ class Sweep:
         rejected = {bad.content_hash: bad for batch in batches for bad in batch.rejected}
         self.report.total = len(frame) + len(rejected)
         self.findings.note(DATASETS.table, rejected.values())
-        self._take(frame, part="recent")
+        if len(frame):
+            self.findings.take(frame.drop("content_hash"), frame["content_hash"], part="recent")
         self.findings.settle()
         self.findings.write_rejected()
         return self.report
@@ -189,6 +194,7 @@ class Sweep:
             source_params={
                 **self._query,
                 "lake": str(self._lake),
+                "job_id": report.job_id,
                 "scanned_at": report.scanned_at.isoformat(),
                 "total": report.total,
             },
@@ -248,7 +254,7 @@ class Sweep:
             self._taken.add(task_id)
         results = folders.results(task_id)
         if is_intact(results):
-            self._take(pl.read_parquet(results), part=batch_id)
+            self.findings.take_file(results, part=batch_id)
         windows = self.report.windows
         for _window, notes in read_notes(folders.notes(task_id)):
             if not is_own:
@@ -262,10 +268,6 @@ class Sweep:
         if self._progress:
             done = windows.downloaded + windows.skipped_no_data
             self._progress(done, max(self._windows, done), self._received)
-
-    def _take(self, frame: pl.DataFrame, *, part: str) -> None:
-        if len(frame):
-            self.findings.take(frame.drop("content_hash"), frame["content_hash"], part=part)
 
     # -- the end ------------------------------------------------------------------------------------------
 

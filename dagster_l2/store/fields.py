@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import polars as pl
 
@@ -35,6 +36,9 @@ STRUCT_KEYS: dict[FieldType, tuple[str, ...]] = {
 
 DATETIME = pl.Datetime("us")
 
+COUNT = "datasetInventoriesRecordCount"
+"""The store's question for the number of dataset records."""
+
 POLARS_TYPES: dict[FieldType, pl.DataType] = {
     FieldType.TEXT: pl.String(),
     FieldType.INT: pl.Int64(),
@@ -46,6 +50,11 @@ POLARS_TYPES: dict[FieldType, pl.DataType] = {
     FieldType.HEALTH: pl.Struct(dict.fromkeys(STRUCT_KEYS[FieldType.HEALTH], pl.Int64())),
     FieldType.GOS: pl.Struct(dict.fromkeys(STRUCT_KEYS[FieldType.GOS], pl.Int64())),
 }
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class Field:
     @property
     def column(self) -> str:
         """The bronze column: the service's name in snake_case."""
-        return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", self.name).lower()
+        return _snake_case(self.name)
 
     @property
     def dtype(self) -> pl.DataType:

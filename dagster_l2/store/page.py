@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import compute
 from pyarrow import json as arrow_json
 
-from dagster_l2.store.fields import DATETIME, STRUCT_KEYS, FieldType, RecordType
+from dagster_l2.store.fields import COUNT, DATETIME, STRUCT_KEYS, FieldType, RecordType
 from dagster_l2.store.moments import moments
 
 Record = dict[str, Any]
@@ -47,12 +47,16 @@ def loads(content: bytes) -> Any:
 class Page(Sequence[Record]):
     """The records of one answer: columns in ``frame``, and the records as sent when one is looked at.
 
-    It behaves as the list of records; their number costs nothing.
+    It behaves as the list of records; their number costs nothing. ``counted`` is the number that the answer
+    states beside them, if it does.
     """
 
-    def __init__(self, record_type: RecordType, content: bytes, frame: pl.DataFrame) -> None:
+    def __init__(
+        self, record_type: RecordType, content: bytes, frame: pl.DataFrame, counted: int | None = None
+    ) -> None:
         self.record_type = record_type
         self.frame = frame
+        self.counted = counted
         self._content = content
         self._records: list[Record] | None = None
 
@@ -103,7 +107,8 @@ def read_page(record_type: RecordType, content: bytes) -> Page | None:
         return None
     if table.num_rows != 1:
         return None
-    listed = table.column("data").chunk(0).field(record_type.query)
+    data = table.column("data").chunk(0)
+    listed = data.field(record_type.query)
     if listed.null_count:
         return None
     records = listed.flatten()
@@ -114,7 +119,10 @@ def read_page(record_type: RecordType, content: bytes) -> Page | None:
     ):
         return None
     frame = _columns(record_type, records)
-    return None if frame is None else Page(record_type, content, frame)
+    if frame is None:
+        return None
+    counted = data.field(COUNT).field("recordCount")[0].as_py()
+    return Page(record_type, content, frame, counted)
 
 
 def _columns(record_type: RecordType, records: pa.StructArray) -> pl.DataFrame | None:
@@ -136,7 +144,10 @@ def _columns(record_type: RecordType, records: pa.StructArray) -> pl.DataFrame |
 def _moments(texts: pa.StringArray, column: pl.Series) -> pl.Series:
     """The same as `moments`, and much faster for texts as the store writes them."""
     # Arrow takes days without a time as well; those are shorter.
-    if column.str.len_bytes().is_between(*_PLAIN_LENGTHS).all():
+    lengths = compute.min_max(compute.binary_length(texts))
+    if texts.null_count == len(texts):
+        return pl.Series(column.name, pl.repeat(None, len(texts), dtype=DATETIME, eager=True))
+    if _PLAIN_LENGTHS[0] <= lengths["min"].as_py() and lengths["max"].as_py() <= _PLAIN_LENGTHS[1]:
         try:
             return pl.Series(column.name, compute.cast(texts, pa.timestamp("us")), DATETIME)
         except pa.ArrowInvalid:
@@ -158,7 +169,7 @@ def _is_utf8(content: bytes) -> bool:
 @cache
 def _parse_options(record_type: RecordType) -> arrow_json.ParseOptions:
     row = pa.struct([(field.name, _arrow_type(field.type)) for field in record_type.fields])
-    data = pa.struct([(record_type.query, pa.list_(row))])
+    data = pa.struct([(record_type.query, pa.list_(row)), (COUNT, pa.struct([("recordCount", pa.int64())]))])
     # Errors beside the data fit no column of nulls, so an answer that has any is not read here.
     return arrow_json.ParseOptions(
         explicit_schema=pa.schema([("data", data), ("errors", pa.null())]),

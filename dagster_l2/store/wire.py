@@ -1,4 +1,4 @@
-"""What the client writes and reads beside records: filters, waits, messages. No request is sent here."""
+"""What the client writes and reads beside records: questions, filters, waits. No request is sent here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,30 @@ from typing import Any
 
 import httpx
 
+from dagster_l2.store.fields import COUNT, DATASETS, RecordType
+
 _MAX_RETRY_AFTER_S = 60.0
+_COUNT_INPUT = "$countParams: DatasetInventoryRecordCountRequest"
+_COUNT_OUTPUT = f"{COUNT}(filterParams: $countParams) {{ recordCount }}"
+
+
+def selection(record_type: RecordType) -> str:
+    """The question for records with all their fields."""
+    fields = " ".join(field.name for field in record_type.fields)
+    return f"{record_type.query}(filterParams: $filterParams) {{ {fields} }}"
+
+
+def count_query() -> str:
+    """The question for a number of dataset records."""
+    return f"query ({_COUNT_INPUT}) {{ {_COUNT_OUTPUT} }}"
+
+
+def counted_query() -> str:
+    """The question for dataset records and their number."""
+    return (
+        f"query ($filterParams: DatasetInventoriesRequest, {_COUNT_INPUT})"
+        f" {{ {selection(DATASETS)} {_COUNT_OUTPUT} }}"
+    )
 
 
 def texts(filters: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -41,6 +41,28 @@ def test_every_record_lies_in_exactly_one_window(records: list[datetime], max_re
         assert inside <= max_records or window.end - window.start == DAY
 
 
+@given(moments, st.integers(1, 10))
+def test_a_source_that_counts_what_lies_on_a_bound_twice_loses_no_record(
+    records: list[datetime], max_records: int
+) -> None:
+    # Midnights, where every bound is.
+    records = [moment.replace(hour=0, minute=0, second=0, microsecond=0) for moment in records]
+
+    def count(window: Window) -> int:
+        return sum(window.start <= moment <= window.end for moment in records)
+
+    windows = list(plan_windows(min(records), max(records), count, max_records=max_records))
+    for moment in records:
+        assert sum(window.start <= moment < window.end for window in windows) == 1
+
+
+def test_a_half_is_not_asked_for_where_the_other_half_tells_it() -> None:
+    records = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(256)]
+    windows, asked = plan(records, 1)
+    assert len(windows) == 256
+    assert asked <= 256 + 10
+
+
 def test_an_empty_decade_costs_a_handful_of_questions() -> None:
     records = [datetime(2014, 3, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)]
     windows, asked = plan(records, 1)

@@ -17,7 +17,9 @@ from dagster_l2 import files
 from dagster_l2.lake import (
     SCAN_COLUMNS,
     BronzeTable,
+    LakeError,
     VersionLog,
+    commit_link,
     commit_parquet,
     committed_files,
     done_path,
@@ -56,6 +58,25 @@ def test_a_flipped_byte_is_not_intact(tmp_path: Path) -> None:
     content[10] ^= 1
     path.write_bytes(content)
     assert not is_intact(path)
+
+
+def test_a_file_committed_under_a_second_name_outlives_the_first(tmp_path: Path) -> None:
+    first, second = tmp_path / "x.parquet", tmp_path / "lake" / "y.parquet"
+    commit(first)
+    assert commit_link(second, first, job_id="other", batch_id="part").row_count == 2
+    commit(first, FRAME.head(1))
+    first.unlink()
+    assert is_intact(second)
+    assert pl.read_parquet(second).equals(FRAME)
+
+
+def test_a_damaged_file_gets_no_second_name(tmp_path: Path) -> None:
+    first, second = tmp_path / "x.parquet", tmp_path / "y.parquet"
+    commit(first)
+    first.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(LakeError, match="is the disk sound"):
+        commit_link(second, first, job_id="other", batch_id="part")
+    assert not second.exists()
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_litter(

@@ -139,6 +139,9 @@ def test_two_records_of_one_id_stop_no_other(world: World, kind: str) -> None:
         def dataset_count(self, filters: Any = None) -> int:
             return len(self.datasets(filters))
 
+        def counted_datasets(self, filters: Any) -> tuple[list[Any], int]:
+            return self.datasets(filters), self.dataset_count(filters)
+
     world.client_type, world.kind = Repeating, kind
     assert world.scan().counts()["new"] == 3
     assert sorted(set(datasets(world)["dataset_id"])) == ["A", "B", "C"]

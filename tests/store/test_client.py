@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,21 @@ def test_pages_hold_what_the_count_says(client: StoreClient) -> None:
     ]
     assert count == len(whole) == len(paged) > 10
     assert {record["datasetId"] for record in whole} == {record["datasetId"] for record in paged}
+
+
+def test_records_and_their_number_come_in_one_answer(client: StoreClient, faults: Faults) -> None:
+    dates = sorted(record["createDate"] for record in client.datasets())
+    asked = {
+        "createDateMin": datetime.fromisoformat(dates[3]).replace(tzinfo=UTC) + timedelta(microseconds=1)
+    }
+    records, count = client.counted_datasets(asked)
+    assert count == len(records) == len(dates) - 4
+    faults.add("status", skip=1)
+    client.counted_datasets(asked)
+    faults.clear()
+    faults.add("wrong_count", n=2)
+    records, count = client.counted_datasets(asked)
+    assert count == len(records) + 2
 
 
 def test_filters_take_moments_with_a_zone(client: StoreClient) -> None:
