@@ -92,7 +92,7 @@ class MetadataStore:
         self,
         client: StoreClient,
         *,
-        window_records: int = 4000,
+        window_records: int = 2000,
         query: Mapping[str, Any] | None = None,
         differs: Callable[[pl.Series, pl.Series], pl.Series] | None = None,
         stamp: Callable[[], tuple[datetime | None, str | None]] = lambda: (None, None),
