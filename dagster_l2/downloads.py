@@ -86,6 +86,7 @@ def open_jobs(
     *,
     stop: threading.Event | None = None,
     progress: Callable[[int, int, int], None] | None = None,
+    on_start: Callable[[str], None] | None = None,
     output_folder: Path | None = None,
 ) -> Jobs:
     """Jobs on the state database and folders of this installation.
@@ -96,10 +97,19 @@ def open_jobs(
         Set to interrupt.
     progress
         Told tasks ended, tasks in all, and records so far.
+    on_start
+        Told the id of a job when the work on it begins.
     output_folder
         Where merged files are committed; ``bronze/reach`` unless given.
     """
-    return _jobs(settings, ledger.engine, stop=stop, progress=progress, output_folder=output_folder)
+    return _jobs(
+        settings,
+        ledger.engine,
+        stop=stop,
+        progress=progress,
+        on_start=on_start,
+        output_folder=output_folder,
+    )
 
 
 def _jobs(
@@ -234,10 +244,12 @@ def download_reach(
     ledger: Ledger | None = None,
     stop: threading.Event | None = None,
     progress: Callable[[Standing], None] | None = None,
+    on_start: Callable[[str], None] | None = None,
 ) -> RunSummary:
     """Run a download to its end, or join the same one that is running or was interrupted.
 
-    What was downloaded is in bronze afterwards, and so are the attempts.
+    What was downloaded is in bronze afterwards, and so are the attempts. ``on_start`` is told the id of a
+    job when the work on it begins.
 
     Raises
     ------
@@ -250,7 +262,9 @@ def download_reach(
     reach_table(settings.lake).ensure()
     if ledger is None:
         with open_ledger(settings) as opened:
-            return download_reach(settings, request, ledger=opened, stop=stop, progress=progress)
+            return download_reach(
+                settings, request, ledger=opened, stop=stop, progress=progress, on_start=on_start
+            )
     with tallying() as tally:
         each = int(DAY / chunk_length(request.source_params["sensor"]))
         before: list[int] = []
@@ -263,7 +277,7 @@ def download_reach(
             if progress:
                 progress(Standing(days, all_days, min(done, all_days * each), all_days * each, records))
 
-        jobs = open_jobs(settings, ledger, stop=stop, progress=tell if progress else None)
+        jobs = open_jobs(settings, ledger, stop=stop, progress=tell if progress else None, on_start=on_start)
         try:
             done = jobs.run(request)
             for leftover in old_scratch(

@@ -133,19 +133,31 @@ def _request(
 def _download(
     settings: Settings, request: JobRequest, output_dir: Path | None, form: str
 ) -> tuple[RunSummary, list[Path]]:
+    from dagster_l2.batch import Stopped
     from dagster_l2.day_files import DayFormat, write_days
     from dagster_l2.downloads import download_reach, open_jobs, reach_table, unfinished
     from dagster_l2.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
         speed = Speed()
-        summary = download_reach(
-            settings,
-            request,
-            ledger=ledger,
-            stop=stop,
-            progress=lambda standing: counter.say(speed.line(standing)),
-        )
+
+        def begin(job_id: str) -> None:
+            stop.advice = (
+                "and comes to bronze when the job has ended: run the command again,"
+                f" or l2 jobs resume {job_id}"
+            )
+
+        try:
+            summary = download_reach(
+                settings,
+                request,
+                ledger=ledger,
+                stop=stop,
+                progress=lambda standing: counter.say(speed.line(standing)),
+                on_start=begin,
+            )
+        except Stopped:
+            raise Stopped(stop.advice) from None
         for job_id in unfinished(settings, ledger, request):
             click.echo(
                 f"! Job {job_id} is unfinished; l2 jobs resume {job_id} brings its days home.", err=True

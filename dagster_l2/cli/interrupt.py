@@ -4,43 +4,75 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
 
 import click
 
 _PATIENCE_S = 1.4
+_WORDS_S = 0.2
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt(threading.Event):
+    """Set by the first interrupt. ``advice`` says how to go on; it is told when the process is ended."""
+
+    advice = "run the command again"
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
+def stop_on_interrupt() -> Iterator[Interrupt]:
     """An event that is set by the first interrupt inside the block.
 
     Work that does not end by itself then is ended with its process: whatever counts is committed, and the
     next run goes on from there.
+
+    A thread of its own hears the signal. Python lets a handler run only between two steps of the main
+    thread, which may be waiting for a lock of the database, a disk or a full pipe for as long as those
+    like; the system's own half of the handler writes to a socket at once, whatever the main thread does.
     """
-    stop, has_ended = threading.Event(), threading.Event()
+    stop, has_ended = Interrupt(), threading.Event()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
 
-    def give_up() -> None:
-        if not has_ended.is_set():
-            click.echo("Error: Interrupted; what is finished is kept, run the command again.", err=True)
-        os._exit(130)
+    def listen() -> None:
+        with ours:
+            while numbers := ours.recv(1):
+                if numbers[0] not in _NUMBERS:
+                    continue
+                if stop.is_set():
+                    _give_up(stop, has_ended)
+                stop.set()
+                # It is not called off when the work has ended: the end of the process counts, too.
+                timer = threading.Timer(_PATIENCE_S, _give_up, (stop, has_ended))
+                timer.daemon = True
+                timer.start()
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            give_up()
-        stop.set()
-        # It is not called off when the work has ended: the end of the process counts, too.
-        timer = threading.Timer(_PATIENCE_S, give_up)
-        timer.daemon = True
-        timer.start()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    threading.Thread(target=listen, daemon=True, name="interrupt").start()
+    # The Python half does nothing, but without one the process would end at once.
+    before = {number: signal.signal(number, lambda _number, _frame: None) for number in _NUMBERS}
+    woken = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield stop
     finally:
         has_ended.set()
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             signal.signal(number, handler)
+        theirs.close()
+
+
+def _give_up(stop: Interrupt, has_ended: threading.Event) -> None:
+    if not has_ended.is_set():
+        # Nobody may be reading, and another thread may hold the stream: a few words are not worth a wait.
+        words = threading.Thread(target=_say, args=(stop.advice,), daemon=True)
+        words.start()
+        words.join(_WORDS_S)
+    os._exit(130)
+
+
+def _say(advice: str) -> None:
+    with suppress(OSError, ValueError):
+        click.echo(f"Error: Interrupted; what is finished is kept, {advice}.", err=True)

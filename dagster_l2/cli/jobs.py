@@ -144,6 +144,7 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
     from dagster_l2.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
+        stop.advice = f"l2 jobs resume {job} goes on from there"
         state = go_on(
             settings,
             job,

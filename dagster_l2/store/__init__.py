@@ -26,7 +26,7 @@ from dagster_l2.store.fields import (
 )
 from dagster_l2.store.pace import Pace
 from dagster_l2.store.page import Record
-from dagster_l2.store.parse import Rejected, content_hashes, newest_of_each, parse_records
+from dagster_l2.store.parse import Rejected, content_hashes, parse_records
 
 __all__ = [
     "DATASETS",
@@ -51,6 +51,5 @@ __all__ = [
     "StoreTurnedDown",
     "StoreUnreachable",
     "content_hashes",
-    "newest_of_each",
     "parse_records",
 ]

@@ -64,6 +64,8 @@ class Jobs:
         Set to interrupt; everything ends within two seconds and keeps what is finished.
     progress
         Told tasks ended, tasks in all, and records so far.
+    on_start
+        Told the id of a job when the work on it begins.
     """
 
     def __init__(
@@ -78,13 +80,14 @@ class Jobs:
         executor: Mapping[str, Any] | None = None,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
+        on_start: Callable[[str], None] | None = None,
     ) -> None:
         self._engine, self._url, self._schema = engine, database_url, database_schema
         self._jobs_root, self._scratch_root = jobs_root.absolute(), scratch_root.absolute()
         self._output_folder = output_folder.absolute()
         self._executor = dict(executor or {})
         self._stop = stop or threading.Event()
-        self._progress = progress
+        self._progress, self._on_start = progress, on_start
         self._open: Source | None = None
         self._on_end: Callable[[Task], None] | None = None
         self.store = TaskStore(engine)
@@ -306,6 +309,8 @@ class Jobs:
         runner = Runner(order, source, self._engine, stop=stop, on_end=self._on_end)
         if self.store.job(order.job_id).status is not Status.RUNNING:
             return
+        if self._on_start:
+            self._on_start(order.job_id)
         self.store.free_the_dead(order.job_id)
         write_job_manifest(order, Status.RUNNING, task_count=self.store.count(order.job_id))
         watch = threading.Thread(target=self._watch, args=(order.job_id, halted), daemon=True)

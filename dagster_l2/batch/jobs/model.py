@@ -23,8 +23,8 @@ class Stopped(JobError):
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("Interrupted; what is finished is kept, and the next run goes on from there.")
+    def __init__(self, advice: str = "and the next run goes on from there") -> None:
+        super().__init__(f"Interrupted; what is finished is kept, {advice}.")
 
 
 class Phase(enum.StrEnum):
