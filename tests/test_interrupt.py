@@ -23,8 +23,7 @@ WAITS = {
     """,
     "a full pipe that nobody reads": """
         ready()
-        while True:
-            print("x" * 4096, file=sys.stderr)
+        print("x" * 10_000_000, file=sys.stderr)
     """,
     "a child": """
         import subprocess
@@ -36,10 +35,18 @@ WAITS = {
     """,
 }
 BEGIN = """
-import sys
+import sys, threading, time
 from dagster_l2.cli.interrupt import stop_on_interrupt
 def ready():
-    print("ready", flush=True)
+    frame, line = sys._getframe(1), sys._getframe(1).f_lineno
+    def tell():
+        # The caller has gone on and stays where it is: in the call that does not come back.
+        seen = [line]
+        while len(seen) < 5 or len(set(seen[-4:])) > 1 or seen[-1] == line:
+            time.sleep(0.05)
+            seen.append(frame.f_lineno)
+        print("ready", flush=True)
+    threading.Thread(target=tell, daemon=True).start()
 with stop_on_interrupt() as stop:
 """
 
