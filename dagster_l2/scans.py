@@ -28,16 +28,21 @@ def sweep_of(
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Sweep:
     """A sweep over an open store by ``jobs/metadata_store.yaml``; see `Sweep` for the progress."""
+    definition = load_definition(REPOSITORY / "jobs" / "metadata_store.yaml")
+    at_once = settings.executor_workers
+    if at_once is not None:
+        rules = definition.executor.model_copy(update={"workers": at_once})
+        definition = definition.model_copy(update={"executor": rules})
     return Sweep(
         store,
         settings.lake,
         open_jobs(settings, ledger, output_folder=ScanTables.under(settings.lake).datasets.folder),
-        load_definition(REPOSITORY / "jobs" / "metadata_store.yaml"),
+        definition,
         query=store_query(settings),
         run_id=run_id or new_job_id("run"),
         git_commit=git_commit(),
         window_records=settings.scan_window_records,
-        workers=settings.scan_workers,
+        workers=max(settings.scan_workers, at_once or 1),
         accept_missing=settings.scan_accept_missing,
         progress=progress,
     )

@@ -7,6 +7,7 @@ records become columns is in ``page`` and ``parse``. It knows nothing of windows
 from __future__ import annotations
 
 import enum
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -31,6 +32,7 @@ from dagster_l2.store.page import Record, loads, read_page
 from dagster_l2.store.wire import count_query, counted_query, one_line, retry_after, selection, texts
 from dagster_l2.telemetry import count
 
+_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 INVERSION_FIELDS = (
@@ -367,6 +369,7 @@ class StoreClient:
         """Ask until there is an answer, as long as tries and patience last."""
         failures = refusals = 0
         first_refused: float | None = None
+        said: StoreError
         while True:
             try:
                 return ask()
@@ -378,14 +381,15 @@ class StoreClient:
                 wait = self._wait(refusals, error)
                 if now + wait - first_refused > self._patience_s:
                     raise
-                cause = error.cause
+                said = error
             except StoreError as error:
                 failures += 1
                 if not error.transient or failures >= self._attempts:
                     raise
                 wait = self._wait(failures, error)
-                cause = error.cause
-            count(f"retries_{cause}")
+                said = error
+            count(f"retries_{said.cause}")
+            _LOG.info("%s It is asked again in %.1f s.", said, wait, extra={"cause": said.cause})
             time.sleep(wait)
 
     def _wait(self, failures: int, error: StoreError) -> float:
