@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -341,3 +342,39 @@ def run_eight_days(folder: str, url: str, schema: str | None, log: str) -> None:
     place = Place(Path(folder), url, schema)
     chosen = definition(batch_size=1, executor={"lease_s": 30})
     place.run(days(8), source_params={"log": log}, definition=chosen)
+
+
+# -- the same job whoever works: what the tests of threads, processes, Dask and Slurm share ------------------
+
+
+def crew(kind: str, **rules: Any) -> dict[str, Any]:
+    """The executor rules of a job with few workers of a kind."""
+    return {"kind": kind, "workers": 2, "in_flight": 2, **rules}
+
+
+def output(summary: RunSummary) -> bytes:
+    """The merged file of a job that ended well."""
+    assert summary.exit_code == 0
+    assert summary.output is not None
+    return summary.output.read_bytes()
+
+
+def plain(tmp_path: Path, count: int) -> bytes:
+    """What one thread makes of the same days."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    place = Place(folder)
+    make_tables(place.url)
+    made = output(place.run(days(count), definition=definition(batch_size=1)))
+    place.close()
+    return made
+
+
+@contextmanager
+def shared_place(folder: Path, postgres_url: str) -> Iterator[Place]:
+    """A place on PostgreSQL, as workers on other machines need it."""
+    schema = f"crew_{os.getpid()}_{abs(hash(folder)) % 10**8}"
+    make_tables(postgres_url, schema)
+    made = Place(folder, postgres_url, schema)
+    yield made
+    made.close()

@@ -12,30 +12,25 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dagster_l2.batch import JobError, JobRequest, RunSummary, Stopped
+from dagster_l2.batch import JobError, JobRequest, Stopped
 from dagster_l2.batch.jobs.executors import check_crew
 from dagster_l2.cli import main
 from dagster_l2.downloads import reach_request
 from dagster_l2.errors import WrongUse
 from dagster_l2.settings import load_settings
 
-from .job_kit import Place, Server, days, definition, make_tables
+from .job_kit import Place, Server, crew, days, definition, make_tables, output, plain, shared_place
 
 pytestmark = pytest.mark.xdist_group("executors")
 
 
-@pytest.fixture
-def shared_place(postgres_url: str, tmp_path: Path) -> Iterator[Place]:
-    """A place on PostgreSQL, as workers on other machines need it."""
-    schema = f"crew_{os.getpid()}_{abs(hash(tmp_path)) % 10**8}"
-    make_tables(postgres_url, schema)
-    made = Place(tmp_path, postgres_url, schema)
-    yield made
-    made.close()
+@pytest.fixture(name="shared_place")
+def _shared_place(postgres_url: str, tmp_path: Path) -> Iterator[Place]:
+    with shared_place(tmp_path, postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -48,27 +43,6 @@ def quiet_dask() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def executor(kind: str, **rules: Any) -> dict[str, Any]:
-    return {"kind": kind, "workers": 2, "in_flight": 2, **rules}
-
-
-def output(summary: RunSummary) -> bytes:
-    assert summary.exit_code == 0
-    assert summary.output is not None
-    return summary.output.read_bytes()
-
-
-def plain(tmp_path: Path, count: int) -> bytes:
-    """What one thread makes of the same days."""
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    place = Place(folder)
-    make_tables(place.url)
-    made = output(place.run(days(count), definition=definition(batch_size=1)))
-    place.close()
-    return made
-
-
 def test_a_killed_dask_worker_is_replaced_and_each_batch_is_done_once_as_on_threads_and_processes(
     shared_place: Place, tmp_path: Path, quiet_dask: None
 ) -> None:
@@ -78,16 +52,14 @@ def test_a_killed_dask_worker_is_replaced_and_each_batch_is_done_once_as_on_thre
         folder.mkdir()
         local = Place(folder)
         make_tables(local.url)
-        chosen = definition(batch_size=1, executor=executor(kind))
+        chosen = definition(batch_size=1, executor=crew(kind))
         assert output(local.run(days(6), definition=chosen)) == expected
         local.close()
     fatal, log = tmp_path / "fatal", tmp_path / "asked"
     fatal.write_text("20250103T060000")
     summary = shared_place.run(
         days(6),
-        definition=definition(
-            handler="tests.batch.job_kit:make_deadly", batch_size=1, executor=executor("dask")
-        ),
+        definition=definition(handler="tests.batch.job_kit:make_deadly", batch_size=1, executor=crew("dask")),
         source_params={"fatal": str(fatal), "log": str(log)},
     )
     assert not fatal.exists()
@@ -120,7 +92,7 @@ def test_an_interrupt_ends_a_job_on_dask_at_once_and_the_next_run_goes_on(
 ) -> None:
     server.slow_s = 0.5
     stop = threading.Event()
-    chosen = definition(batch_size=1, executor=executor("dask", in_flight=1))
+    chosen = definition(batch_size=1, executor=crew("dask", in_flight=1))
     request = JobRequest(chosen, days(4), {"url": url})
     ended: list[float] = []
 
@@ -156,7 +128,7 @@ def test_workers_that_die_before_they_begin_end_the_job_with_a_word(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dagster_l2.batch.jobs.executors.run_batch_file", die_at_once)
-    chosen = definition(executor=executor("processes", workers=1))
+    chosen = definition(executor=crew("processes", workers=1))
     with pytest.raises(JobError, match="die before they begin") as raised:
         place.run(days(2), definition=chosen)
     assert str(raised.value).count("\n") == 0
@@ -183,7 +155,7 @@ def test_workers_on_other_machines_are_refused_a_sqlite_file(place: Place, rules
 
 @pytest.mark.parametrize("address", [None, "tcp://127.0.0.1:8786", "localhost:8786", "tcp://[::1]:8786"])
 def test_dask_on_this_machine_may_use_a_sqlite_file(address: str | None) -> None:
-    rules = definition(executor=executor("dask", address=address)).executor
+    rules = definition(executor=crew("dask", address=address)).executor
     check_crew(rules, "sqlite:///x.sqlite")
 
 
@@ -251,8 +223,8 @@ def test_no_password_shows_where_dask_shows_arguments(monkeypatch: pytest.Monkey
         def get_executor(self, **_options: object) -> Pool:
             return Pool()
 
-    crew = DaskCrew(definition().executor, "postgresql://me:geheim@host/db")
-    crew._client = Client()
-    crew.begin([Path("batch.json")])
+    dask = DaskCrew(definition().executor, "postgresql://me:geheim@host/db")
+    dask._client = Client()
+    dask.begin([Path("batch.json")])
     assert "batch.json" in repr(handed)
-    assert "geheim" not in repr(handed) + repr(vars(crew))
+    assert "geheim" not in repr(handed) + repr(vars(dask))

@@ -17,7 +17,11 @@ import pytest
 
 from dagster_l2.batch import JobDefinition, JobError, JobRequest, RunSummary, Stopped
 from dagster_l2.store.server import LocalStoreServer
-from tests.batch.job_kit import Place, Server, days, definition, make_tables
+from tests.batch.job_kit import Place, Server, crew, days, definition, output, plain, shared_place
+from tests.end_to_end.crews import check_counts, check_lines, download, on, scan, scanned
+from tests.end_to_end.crews import output as home_file
+from tests.end_to_end.kit import Pipeline, Store, generated
+from tests.end_to_end.reach_world import reach_world
 
 from .cluster import MAX_ARRAY_SIZE, SlurmCluster
 
@@ -36,11 +40,8 @@ def _on_slurm(slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def place(postgres_url: str, tmp_path: Path) -> Iterator[Place]:
-    schema = f"slurm_{os.getpid()}_{abs(hash(tmp_path)) % 10**8}"
-    make_tables(postgres_url, schema)
-    made = Place(tmp_path, postgres_url, schema)
-    yield made
-    made.close()
+    with shared_place(tmp_path, postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -55,25 +56,8 @@ def url(server: Server) -> Iterator[str]:
 
 
 def on_slurm(**changes: Any) -> JobDefinition:
-    rules = {"kind": "slurm", "workers": 3, "in_flight": 1, "slurm": {"minutes": 5, "partition": "main"}}
+    rules = crew("slurm", workers=3, in_flight=1, slurm={"minutes": 5, "partition": "main"})
     return definition(batch_size=1, executor=rules, **changes)
-
-
-def output(summary: RunSummary) -> bytes:
-    assert summary.exit_code == 0
-    assert summary.output is not None
-    return summary.output.read_bytes()
-
-
-def plain(tmp_path: Path, count: int) -> bytes:
-    """What one thread makes of the same days."""
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    local = Place(folder)
-    make_tables(local.url)
-    made = output(local.run(days(count), definition=definition(batch_size=1)))
-    local.close()
-    return made
 
 
 def claims(place: Place, summary: RunSummary) -> list[int]:
@@ -187,3 +171,30 @@ def test_what_slurm_refuses_is_said_and_the_job_can_go_on(place: Place) -> None:
         place.run(days(2), jobs=wrong, definition=on_slurm())
     assert "\n" not in str(raised.value)
     assert place.run(days(2), definition=on_slurm()).exit_code == 0
+
+
+def on_cluster(postgres_url: str, schema: str) -> dict[str, str]:
+    return on("slurm", L2_DATABASE_URL=postgres_url, L2_DB_SCHEMA=schema)
+
+
+def test_a_download_by_the_command_is_the_same_as_on_threads(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with reach_world(Pipeline(tmp_path / "home"), tmp_path) as world:
+        expected = home_file(download(world, "threads", on("threads")))
+        world.asked()
+        done = download(world, "slurm", on_cluster(postgres_url, "slurm_reach"))
+        assert home_file(done) == expected
+        check_counts(world.l2, len(world.udl.asked))
+        check_lines(done, world.l2, "reach")
+
+
+def test_a_scan_by_the_command_is_the_same_as_on_threads(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    l2, store = Pipeline(tmp_path / "home"), Store(tmp_path, generated(60, seed=3))
+    counts = scan(l2, store, "threads", on("threads")).json
+    done = scan(l2, store, "slurm", on_cluster(postgres_url, "slurm_scan"))
+    assert done.json == counts
+    assert scanned(l2, "slurm").equals(scanned(l2, "threads"))
+    mine = Pipeline(tmp_path / "slurm")
+    check_lines(done, mine, "store")
+    check_counts(mine, None)
