@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_l2.assets import bronze, ledger, reach, warehouse
+from dagster_l2.assets import bronze, frames, ledger, reach, warehouse
 from dagster_l2.checks import ALL_CHECKS
 from dagster_l2.jobs import handover_job, pass_job, reach_job, scan_job
 from dagster_l2.resources import default_resources
@@ -28,6 +28,7 @@ ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
     ledger.annotations,
     warehouse.state_models,
     warehouse.gold,
+    frames.frames,
 ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_l2.batch import DatabaseRates, Limiter, RateSettings, open_engine, rate_key
 from dagster_l2.errors import WrongUse
+from dagster_l2.inputs import FrameStaging, read_listing
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.sources import (
     Archive,
@@ -27,7 +28,7 @@ from dagster_l2.sources import (
     UdlClient,
     without_secrets,
 )
-from dagster_l2.wiring import open_store, store_name
+from dagster_l2.wiring import open_objects, open_store, store_name
 
 if TYPE_CHECKING:
     from dagster_l2.store.server import LocalStoreServer
@@ -127,6 +128,25 @@ def metadata_store(
         )
     report = ScanReport(job_id, datetime.fromisoformat(scanned_at), total=total)
     return StoreSource(settings, Findings(Path(lake), report))
+
+
+def frames(*, op_id: str, listing: str, folder: str) -> FrameSource:
+    """The frames of one OP, from where the settings of this process say that they lie."""
+    return FrameSource(load_settings(), op_id, Path(listing), Path(folder))
+
+
+class FrameSource(FrameStaging):
+    """The frames of one OP, with all that was opened for them; a job closes it when it ends."""
+
+    def __init__(self, settings: Settings, op_id: str, listing: Path, folder: Path) -> None:
+        self._opened = ExitStack()
+        super().__init__(
+            op_id, read_listing(listing), folder, self._opened.enter_context(open_objects(settings))
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._opened.close()
 
 
 class StoreSource(MetadataStore):

@@ -7,6 +7,7 @@ handed what they need.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +89,21 @@ class Settings(BaseSettings):
     publish_bucket: str | None = Field(None, description="Bucket when the inputs do not share one.")
     publish_embargoed: bool = Field(False, description="Publish embargoed OPs too.")
 
+    frames_from: str | None = Field(
+        None,
+        description="Where level-1 frames lie: address or folder above the buckets; unset: the local store.",
+    )
+    stage_first: int = Field(
+        1, ge=0, description="OPs at the head of the queue whose frames are staged, beside the claimed ones."
+    )
+    stage_quota_gb: float = Field(50.0, gt=0, description="Disk that all staged frames may take.")
+    store_collection: str | None = Field(
+        None, description="Globus collection of the store's frames, <uuid>:/path above the buckets."
+    )
+    science_collection: str | None = Field(
+        None, description="Globus collection that transfer lists aim at, <uuid>:/path."
+    )
+
     retry_limit: int = Field(
         3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
     )
@@ -102,6 +118,13 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("store_collection", "science_collection")
+    @classmethod
+    def _collection(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^:/]+:/.*", value):
+            raise ValueError("write it as <uuid>:/path")
+        return value
 
     @property
     def data(self) -> Path:

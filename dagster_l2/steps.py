@@ -18,11 +18,13 @@ from dagster_l2.errors import error_class, one_sentence_of
 from dagster_l2.files import AlreadyRunning, safe_name
 from dagster_l2.holds import is_approved, note_waiting
 from dagster_l2.inputs import (
+    Collection,
     build_package,
     package_details,
     package_folder,
     read_package,
     write_package,
+    write_transfer_lists,
 )
 from dagster_l2.ledger import (
     Conflict,
@@ -49,7 +51,14 @@ class StepReport:
 
 
 def prepare_inputs(
-    ledger: Ledger, data: Path, datasets: Iterable[Mapping[str, Any]], *, actor: str, run_id: str | None
+    ledger: Ledger,
+    data: Path,
+    datasets: Iterable[Mapping[str, Any]],
+    *,
+    actor: str,
+    run_id: str | None,
+    store_collection: str | None = None,
+    science_collection: str | None = None,
 ) -> StepReport:
     """Write the input package of every Invertible OP and record it as Preprocessed.
 
@@ -57,15 +66,20 @@ def prepare_inputs(
     ----------
     datasets
         Rows of ``int_input_datasets``, for all OPs.
+    store_collection, science_collection
+        Where Globus takes the frames from and brings them to, ``<uuid>:/path``; for the transfer lists.
     """
     report = StepReport()
+    source = Collection.parse(store_collection) if store_collection else None
+    destination = Collection.parse(science_collection) if science_collection else None
     by_op: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in datasets:
         by_op[row["op_id"]].append(row)
     waiting = [present for present in ledger.present_all().values() if present.state is State.INVERTIBLE]
     for present in sorted(waiting, key=lambda present: present.op_id):
         with _one_fails_alone(ledger, report, present, "preprocess", actor=actor, run_id=run_id):
-            _prepare(ledger, data, present, by_op[present.op_id], actor=actor, run_id=run_id)
+            ends = (source, destination)
+            _prepare(ledger, data, present, by_op[present.op_id], ends, actor=actor, run_id=run_id)
             report.done.append(present.op_id)
     return report
 
@@ -75,6 +89,7 @@ def _prepare(
     data: Path,
     present: Present,
     datasets: list[Mapping[str, Any]],
+    ends: tuple[Collection | None, Collection | None],
     *,
     actor: str,
     run_id: str | None,
@@ -86,7 +101,9 @@ def _prepare(
         rule_version=str(present.rule_version),
         created_at=datetime.now(UTC),
     )
-    write_package(package_folder(data, present.op_id), package)
+    folder = package_folder(data, present.op_id)
+    write_package(folder, package)
+    write_transfer_lists(folder, package, source=ends[0], destination=ends[1])
     ledger.record_preprocessed(
         present.op_id,
         inputs_hash=str(present.inputs_hash),

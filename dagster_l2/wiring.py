@@ -7,15 +7,17 @@ alone does not need are loaded by whoever opens them: `l2 queue` waits for neith
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster_l2.errors import WrongUse
 from dagster_l2.ledger import Ledger
 from dagster_l2.settings import Settings
 
 if TYPE_CHECKING:
+    from dagster_l2.inputs import Objects
     from starlette.applications import Starlette
 
     from dagster_l2.batch import Limiter
@@ -80,6 +82,48 @@ def _fleet(satellites: int, cadence_s: int) -> ReachFleet:
     from dagster_l2.store.server import ReachFleet
 
     return ReachFleet(satellites=satellites, cadence_s=cadence_s, now=datetime.now(UTC))
+
+
+def has_objects(settings: Settings) -> bool:
+    """Whether it is known where level-1 frames lie."""
+    return settings.frames_from is not None or settings.is_embedded_default
+
+
+@contextmanager
+def open_objects(settings: Settings, store: StoreClient | None = None) -> Iterator[Objects]:
+    """Where level-1 frames lie, for the time of a block.
+
+    Parameters
+    ----------
+    store
+        A client of the local store that runs already.
+
+    Raises
+    ------
+    WrongUse
+        When nobody said where.
+    """
+    from dagster_l2.inputs import FolderObjects, HttpObjects
+
+    place = settings.frames_from
+    if place is not None and not place.startswith(("http://", "https://")):
+        yield FolderObjects(Path(place).expanduser())
+        return
+    with ExitStack() as stack:
+        if place is None:
+            if not settings.is_embedded_default:
+                raise WrongUse("Nobody said where the level-1 frames lie; set L2_FRAMES_FROM.")
+            place = objects_url(store or stack.enter_context(open_store(settings)))
+        token = settings.store_token.get_secret_value() if settings.store_token else None
+        headers = {"Authorization": token} if token and settings.frames_from is None else {}
+        objects = HttpObjects(place, headers=headers, timeout_s=settings.store_timeout_s)
+        stack.callback(objects.close)
+        yield objects
+
+
+def objects_url(store: StoreClient) -> str:
+    """The object space of a local store."""
+    return f"{store.url}/objects"
 
 
 def store_name(settings: Settings) -> str:

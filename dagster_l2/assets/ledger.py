@@ -133,7 +133,15 @@ def input_packages(
     """Write the input package of each Invertible OP; then it is Preprocessed."""
     with one_sentence(), l2.ledger() as ledger:
         datasets = rows_of(warehouse, "select * from int_input_datasets order by op_id, dataset_id")
-        report = prepare_inputs(ledger, l2.settings.data, datasets, actor=PIPELINE, run_id=context.run.run_id)
+        report = prepare_inputs(
+            ledger,
+            l2.settings.data,
+            datasets,
+            actor=PIPELINE,
+            run_id=context.run.run_id,
+            store_collection=l2.settings.store_collection,
+            science_collection=l2.settings.science_collection,
+        )
     context.log.info(f"preprocess: {len(report.done)} input packages written")
     for op_id, reason in report.failed:
         context.log.warning(f"preprocess: {op_id!r}: {reason}")

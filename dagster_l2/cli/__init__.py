@@ -27,6 +27,7 @@ _COMMANDS = {
     "prioritize": ("people", "Set the priority of an OP, with a reason."),
     "assign": ("people", "Say who should take an OP."),
     "note": ("people", "Add a remark to an OP."),
+    "stage": ("stage", "Bring the level-1 frames of OPs here."),
     "release": ("work", "Give a claimed OP back to the queue."),
     "ready": ("work", "Say that the products of a claimed OP are ready."),
     "withdraw": ("work", "Take back products that are not published yet, to redo them."),

@@ -46,6 +46,18 @@ INVERSION_FIELDS = (
     "createDate",
 )
 
+FRAME_FIELDS = (
+    "inventoryId",
+    "bucket",
+    "objectKey",
+    "observationDate",
+    "frameStatus",
+    "frameSize",
+    "datasetId",
+    "processingType",
+)
+
+_FRAME_PAGE = 1000
 _LONGEST_WAIT_S = 30.0
 _PUBLIC_PATH = "/datasets/v1"
 
@@ -183,6 +195,37 @@ class StoreClient:
         if self.kind is StoreKind.PUBLIC:
             return []
         return self._records(PROCESSING_CANDIDATES, "ProcessingCandidatesRequest", {})
+
+    def frames(self, op_id: str, dataset_ids: Sequence[str]) -> list[Record]:
+        """The level-1 frames of datasets of an OP, as far as the store lists them, all pages.
+
+        The public search lists none.
+        """
+        if self.kind is StoreKind.PUBLIC:
+            return []
+        query = (
+            "query ($filterParams: FrameInventoriesRequest)"
+            f" {{ frameInventories(filterParams: $filterParams) {{ {' '.join(FRAME_FIELDS)} }} }}"
+        )
+        out: list[Record] = []
+        for dataset_id in dataset_ids:
+            seen: dict[str, Record] = {}
+            page, sent = 0, _FRAME_PAGE
+            while sent == _FRAME_PAGE:
+                page += 1
+                params = {
+                    "observingProgramExecutionIds": [op_id],
+                    "datasetId": dataset_id,
+                    "processingType": "L1",
+                    "pageSize": _FRAME_PAGE,
+                    "pageNumber": page,
+                }
+                records = self._list(self._graphql(query, {"filterParams": params}), "frameInventories")
+                sent = len(records)
+                # Ties that fall differently between pages send some twice.
+                seen |= {str(record.get("objectKey")): record for record in records}
+            out += seen.values()
+        return out
 
     # -- inversions ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,40 @@
+"""The level-1 frames of the OPs that are next, as an asset; what it does is in ``staging``."""
+
+from collections import Counter
+
+import dagster as dg
+
+from dagster_l2.assets.ledger import PIPELINE, failed_spec, nothing_failed
+from dagster_l2.assets.tables import counts_table
+from dagster_l2.resources import L2, one_sentence
+from dagster_l2.staging import stage_next
+
+
+@dg.asset(
+    key=["inputs", "frames"],
+    group_name="ledger",
+    kinds={"fits"},
+    owners=["team:operators"],
+    deps=[dg.AssetKey(["gold", "l2_duckdb"])],
+    check_specs=[failed_spec(["inputs", "frames"])],
+)
+def frames(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
+    """Stage the frames of claimed OPs and of the head of the queue; remove those of published ones."""
+    with one_sentence(), l2.ledger() as ledger, l2.store() as store:
+        report = stage_next(l2.settings, ledger, store, actor=PIPELINE, run_id=context.run.run_id)
+    for op_id, reason in report.failed:
+        context.log.warning(f"stage: {op_id!r}: {reason}")
+    context.log.info(
+        f"stage: {report.files} frames of {len(report.staged)} OPs, {len(report.already)} there already,"
+        f" {len(report.evicted)} removed after publishing"
+    )
+    return dg.MaterializeResult(
+        check_results=[nothing_failed(report.failed)],
+        metadata={
+            "staged": len(report.staged),
+            "frames": report.files,
+            "bytes": report.bytes,
+            "removed": len(report.evicted),
+            "left out": counts_table("reason", Counter(reason for _, reason in report.left_out)),
+        },
+    )

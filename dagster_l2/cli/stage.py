@@ -1,0 +1,45 @@
+"""``l2 stage``: the frames of OPs brought into their input packages now."""
+
+from __future__ import annotations
+
+import click
+
+from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.work import acting
+from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.settings import load_settings
+from dagster_l2.wiring import open_ledger, open_store
+
+
+@click.command("stage")
+@click.argument("ops", nargs=-1, metavar="[OP]...")
+@json_option
+def stage_command(ops: tuple[str, ...], as_json: bool) -> None:
+    """Bring the level-1 frames of these OPs here; without one, of the claimed ones and the queue's head.
+
+    What is here already is not fetched again, and one that was interrupted goes on.
+    """
+    settings = load_settings()
+    from dagster_l2.staging import HAVE_PACKAGE, stage, stage_next
+
+    with open_ledger(settings) as ledger, open_store(settings) as store:
+        if ops:
+            presents = [ledger.present(op) for op in ops]
+            for present in presents:
+                if present.state not in HAVE_PACKAGE:
+                    raise WrongUse(f"{shown(present.op_id)} is {present.state}; it has nothing to stage.")
+            report = stage(settings, ledger, store, presents, actor=acting(None), run_id=None)
+        else:
+            report = stage_next(settings, ledger, store, actor=acting(None), run_id=None)
+    rows = [{"op_id": op, "outcome": "staged"} for op in report.staged]
+    rows += [{"op_id": op, "outcome": "there already"} for op in report.already]
+    rows += [{"op_id": op, "outcome": "removed, published"} for op in report.evicted]
+    rows += [{"op_id": op, "outcome": reason} for op, reason in (*report.left_out, *report.failed)]
+    if as_json:
+        print_json({"ops": rows, "frames": report.files, "bytes": report.bytes})
+    elif rows:
+        print_rows(rows, ("op_id", "outcome"))
+    else:
+        click.echo("Nothing to stage.")
+    if report.failed:
+        raise L2Error(report.failed[0][1])
