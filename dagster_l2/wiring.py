@@ -17,10 +17,10 @@ from dagster_l2.ledger import Ledger
 from dagster_l2.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster_l2.inputs import Objects
     from starlette.applications import Starlette
 
     from dagster_l2.batch import Limiter
+    from dagster_l2.inputs import Objects
     from dagster_l2.store import StoreClient
     from dagster_l2.store.server import ReachFleet
 

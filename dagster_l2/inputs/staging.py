@@ -50,6 +50,13 @@ class FramesNotStaged(L2Error):
         self.transient = is_passing
 
 
+class StagingStopped(L2Error):
+    """The disk refuses frames: none of them failed, and the job is gone on with."""
+
+    transient = True
+    stops_job = True
+
+
 class FrameStaging:
     """The available frames of one OP, for the batch engine.
 
@@ -120,6 +127,8 @@ class FrameStaging:
             except FrameNotFetched as error:
                 failed.append((frame, error))
                 continue
+            except OSError as error:
+                raise StagingStopped(one_sentence_of(error)) from error
             rows.append(
                 (
                     frame.object_key,
