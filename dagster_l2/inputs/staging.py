@@ -74,7 +74,7 @@ class FrameStaging:
     schema_version = 1
     schema: Mapping[str, pl.DataType] = _SCHEMA
     key: tuple[str, ...] = ("observed_at", "object_key")
-    newest_by = "observed_at"
+    newest_by = "bytes"  # a frame never changes: either of two rows of one will do
     sort_by: tuple[str, ...] = ("observed_at", "object_key")
 
     def __init__(self, op_id: str, frames: Sequence[Frame], folder: Path, objects: Objects) -> None:
