@@ -57,6 +57,7 @@ def test_all_that_opens_the_warehouse_is_in_its_pool(defs: dg.Definitions) -> No
     assert outside == {
         "scan",
         "bronze__rejected_no_rejected_records",
+        "inputs__frames",
         "ledger__handovers",
         "published__inversions",
         "bronze__transitions",
