@@ -181,7 +181,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> StepFailed:
     return StepFailed(f"Run {result.run_id} failed; the Dagster UI (make ui) shows where.", 1)
 
 
-_OWN_LINE = re.compile(r"(scan|build|decide|preprocess|hand-overs?|publish|export|gold)\b[^:]*: ")
+_OWN_LINE = re.compile(r"(scan|build|decide|preprocess|hand-overs?|publish|export|gold|stage)\b[^:]*: ")
 
 
 class _Progress(logging.Handler):
