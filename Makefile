@@ -53,7 +53,7 @@ check: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar models
+	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar models tests gold_macros.sql
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

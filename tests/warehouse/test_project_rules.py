@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,55 @@ def test_staging_reads_one_source_and_nothing_else_reads_sources(models: dict[st
             assert sources == [], name
 
 
+def test_each_source_table_has_one_staging_model_of_its_name(
+    manifest: dict[str, Any], models: dict[str, dict[str, Any]]
+) -> None:
+    read = {
+        name: parent.rsplit(".", 1)[1]
+        for name, model in models.items()
+        for parent in model["depends_on"]["nodes"]
+        if parent.startswith("source.")
+    }
+    assert sorted(read.values()) == sorted(source["name"] for source in manifest["sources"].values())
+    for name, table in read.items():
+        # The one table that is a source as a whole is named by what its rows are.
+        assert name.split("__")[1] == table or (name, table) == ("stg_reach__observations", "reach")
+
+
+def test_staging_only_renames_and_casts(models: dict[str, dict[str, Any]]) -> None:
+    """A row of the source is a row of staging; what a value means is decided further down."""
+    deciding = re.compile(
+        r"\b(where|join|group|qualify|having|union|except|distinct|order|limit|over|case|coalesce|unnest)\b"
+    )
+    for name, model in models.items():
+        if _layer(model) == "staging":
+            code = re.sub(r"--.*", "", model["raw_code"].lower())
+            assert code.count("from ") == 3, name
+            assert deciding.findall(code) == [], name
+
+
+def test_no_layer_reads_one_above_it(manifest: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
+    order = ("staging", "intermediate", "marts")
+    arrows = [
+        (_layer(manifest["nodes"][parent]), _layer(model), name)
+        for name, model in models.items()
+        for parent in model["depends_on"]["nodes"]
+        if parent.startswith("model.")
+    ]
+    assert len(arrows) > 30
+    assert [a for a in arrows if order.index(a[0]) > order.index(a[1])] == []
+
+
+def test_staging_says_what_a_row_cannot_do_without(
+    manifest: dict[str, Any], models: dict[str, dict[str, Any]]
+) -> None:
+    for name, model in models.items():
+        # A day of REACH is a million rows: their key is tested where they are used, not here again.
+        if _layer(model) == "staging" and name != "stg_reach__observations":
+            tests = {test["test_metadata"]["name"] for test in _tests(manifest, model)}
+            assert "not_null" in tests, name
+
+
 def test_names_and_folders_agree(models: dict[str, dict[str, Any]]) -> None:
     for name, model in models.items():
         prefix = PREFIXES.get(_layer(model))
@@ -203,7 +253,7 @@ def test_the_states_of_the_rules_are_those_of_the_ledger() -> None:
 
 
 def test_an_empty_store_builds_and_every_test_runs_in_one_of_the_two_parts(
-    new_warehouse: Callable[[], Warehouse], manifest: dict[str, Any]
+    new_warehouse: Callable[[], Warehouse], manifest: dict[str, Any], models: dict[str, dict[str, Any]]
 ) -> None:
     warehouse = new_warehouse()
     ran: set[str] = set()
@@ -222,3 +272,12 @@ def test_an_empty_store_builds_and_every_test_runs_in_one_of_the_two_parts(
     for mart in PROMISED:
         expected = 1 if mart == "warehouse_info" else 0
         assert warehouse.query(f"select count(*) from {mart}") == [(expected,)], mart
+    differ = {}
+    for name, model in models.items():
+        described = set(model["columns"])
+        built = {column for (column,) in warehouse.query(f"select column_name from (describe {name})")}
+        # Intermediate models that pass a record on describe what they add.
+        passes_on = "other columns are those of" in " ".join(model["description"].split())
+        if not (described <= built if passes_on else described == built):
+            differ[name] = described ^ built
+    assert differ == {}
