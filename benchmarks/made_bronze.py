@@ -189,6 +189,30 @@ def make_transitions(lake: Path, ops: pl.Series, count: int, *, first_id: int = 
     return written
 
 
+def add_transitions(lake: Path, count: int) -> int:
+    """Export one step more of each of up to ``count`` OPs, as a pass does; those that moved last go on."""
+    table = exported_table(lake, "transitions")
+    last = max(table.folder.glob("export-*.parquet"))
+    rows = pl.read_parquet(last)
+    through = int(rows["transition_id"].max())  # type: ignore[arg-type]
+    rows = rows.unique("op_id", keep="last", maintain_order=True).filter(pl.col("to_state") != "Error")
+    moment = rows["recorded_at"].max()
+    rows = rows.head(count).with_columns(
+        pl.int_range(through + 1, through + 1 + pl.len()).alias("transition_id"),
+        pl.col("seq") + 1,
+        pl.col("to_state").alias("from_state"),
+        pl.when(pl.col("to_state") == "Published")
+        .then(pl.lit("Invertible"))
+        .otherwise(pl.lit("Error"))
+        .alias("to_state"),
+        pl.lit(moment).alias("occurred_at"),
+        pl.lit(moment).alias("recorded_at"),
+    )
+    claim = Claim(through, through + len(rows))
+    table.append(rows, job_id="export", part=f"{int(last.stem[-5:]) + 1:05d}", claim=claim)
+    return len(rows)
+
+
 def _frames(ops: pl.Series, count: int, first_id: int, table: BronzeTable) -> Iterator[pl.DataFrame]:
     steps = list(itertools.islice(itertools.chain(LIFE, itertools.cycle(ROUND)), 5 * count // len(ops) + 50))
     known = {(edge.from_state, edge.to_state) for edge in EDGES}

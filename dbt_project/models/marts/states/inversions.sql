@@ -1,18 +1,35 @@
-with transitions as (
-    select * from {{ ref('stg_ledger__transitions') }}
+{%- set said = {
+    'instrument_program_id': 'VARCHAR',
+    'claimed_by': 'VARCHAR',
+    'commit': 'VARCHAR',
+    'bucket': 'VARCHAR',
+    'dataset_ids': ['VARCHAR'],
+    'spectral_lines': ['VARCHAR'],
+} -%}
+
+with history as (
+    select * from {{ ref('op_history') }}
+),
+
+-- One reading of the JSON for all that is wanted of it.
+read as (
+    select
+        *,
+        json_transform(details, '{{ said | tojson }}') as said
+    from history
+    where inversion_id is not null
 ),
 
 steps as (
     select
-        *,
-        details ->> 'instrument_program_id' as instrument_program_id,
-        details ->> 'claimed_by' as claimed_by,
-        details ->> 'commit' as commit_hash,
-        details ->> 'bucket' as bucket,
-        try_cast(details -> 'dataset_ids' as varchar[]) as dataset_ids,
-        try_cast(details -> 'spectral_lines' as varchar[]) as spectral_lines
-    from transitions
-    where inversion_id is not null
+        * exclude (said),
+        said.instrument_program_id,
+        said.claimed_by,
+        said['commit'] as commit_hash,
+        said.bucket,
+        said.dataset_ids,
+        said.spectral_lines
+    from read
 ),
 
 -- max_by passes over nulls: what was said last is what holds, and what a later step left out stays.
