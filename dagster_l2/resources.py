@@ -45,6 +45,7 @@ class L2:
         """What the dbt profile and models read from the environment, for the time of a block."""
         wanted = {
             "L2_WAREHOUSE": str(self.settings.warehouse),
+            "L2_WAREHOUSE_MEMORY": self.settings.warehouse_memory,
             "L2_STORE_NAME": store_name(self.settings),
             "L2_IS_DEMO": str(self.settings.is_demo).lower(),
             "DBT_LOG_PATH": str(self.settings.data / "dbt" / "logs"),

@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     scan_accept_missing: bool = Field(False, description="Mark missing ones even above a tenth at once.")
     scan_every: str = Field("0 */6 * * *", description="Cron of the pass, UTC.")
 
+    warehouse_memory: str = Field(
+        "4GB",
+        pattern=r"^[0-9.]+ ?[KMGT]i?B$",
+        description="Memory that DuckDB may take for a build of the warehouse, such as 4GB.",
+    )
+
     publish: Literal["auto", "approve"] = Field(
         "auto", description="auto: the ready event publishes; approve: an operator does."
     )
