@@ -18,7 +18,7 @@ from dagster_l2.assets.tables import counts_table
 from dagster_l2.batch import export_job_tasks, job_tasks_table
 from dagster_l2.downloads import reach_table
 from dagster_l2.files import only_one
-from dagster_l2.lake import BronzeTable, register_views, write_gold
+from dagster_l2.lake import BronzeTable, Description, register_views, write_gold
 from dagster_l2.metrics import write_metrics
 from dagster_l2.project import warehouse_project
 from dagster_l2.resources import L2, one_sentence
@@ -143,6 +143,23 @@ def mart_names() -> list[str]:
     )
 
 
+def gold_descriptions() -> dict[str, Description]:
+    """What the tables of gold and their columns are, from the dbt manifest."""
+    manifest = json.loads(warehouse_project.manifest_path.read_text(encoding="utf-8"))
+    nodes = {
+        node["name"]: node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] in ("model", "seed")
+    }
+    return {
+        name: Description(
+            " ".join(nodes[name]["description"].split()),
+            {column["name"]: column["description"].strip() for column in nodes[name]["columns"].values()},
+        )
+        for name in gold_tables()
+    }
+
+
 def gold_tables() -> list[str]:
     """What analysts get: the marts, and the rules by which states wait for whom and the queue ranks."""
     return [*mart_names(), "state_rules", "priority_parts"]
@@ -166,6 +183,7 @@ def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Mate
             settings.lake / "gold",
             gold_tables(),
             (warehouse_project.project_dir / "gold_macros.sql").read_text(encoding="utf-8"),
+            gold_descriptions(),
         )
     context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} marts")
     with l2.ledger() as ledger:

@@ -16,7 +16,7 @@ from dagster_l2.lake.commit import (
     is_intact,
     read_manifest,
 )
-from dagster_l2.lake.gold import Gold, write_gold
+from dagster_l2.lake.gold import Description, Gold, write_gold
 from dagster_l2.lake.views import quoted, register_views
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BronzeTable",
     "Changes",
     "Claim",
+    "Description",
     "Gold",
     "GrowingTable",
     "LakeError",

@@ -5,7 +5,7 @@ It copies what a passed build has left in the warehouse; it decides and renames 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,21 @@ class Gold:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a table is, and what its columns are."""
+
+    text: str
+    columns: Mapping[str, str]
+
+
 def write_gold(
-    warehouse: Path, database: Path, parquet_folder: Path, marts: Sequence[str], macros_sql: str
+    warehouse: Path,
+    database: Path,
+    parquet_folder: Path,
+    marts: Sequence[str],
+    macros_sql: str,
+    descriptions: Mapping[str, Description] | None = None,
 ) -> Gold:
     """Replace the analysts' file and the parquet files of the marts.
 
@@ -41,6 +54,8 @@ def write_gold(
         Names of the tables to copy from the schema ``main``.
     macros_sql
         SQL statements that create the table macros.
+    descriptions
+        What to write into the file beside the tables, by name of mart.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     fresh = database.with_name(f".{database.name}.new")
@@ -52,6 +67,8 @@ def write_gold(
         connection.execute(f"attach {quoted(warehouse)} as warehouse (read_only)")
         rows = {mart: _copy(connection, mart) for mart in marts}
         connection.execute("detach warehouse")
+        for mart, description in (descriptions or {}).items():
+            _describe(connection, mart, description)
         connection.execute(macros_sql)
         parts = [_write_parquet(connection, mart, parquet_folder) for mart in marts]
         connection.execute("checkpoint")
@@ -74,21 +91,13 @@ def _wal(path: Path) -> Path:
 
 def _copy(connection: Any, mart: str) -> int:
     connection.execute(f'create table "{mart}" as select * from warehouse.main."{mart}"')
-    comments = connection.execute(
-        "select column_name, comment from duckdb_columns() where database_name = 'warehouse'"
-        " and schema_name = 'main' and table_name = ? and comment is not null",
-        [mart],
-    ).fetchall()
-    for column, comment in comments:
-        connection.execute(f'comment on column "{mart}"."{column}" is {quoted(comment)}')
-    table = connection.execute(
-        "select comment from duckdb_tables() where database_name = 'warehouse'"
-        " and schema_name = 'main' and table_name = ? and comment is not null",
-        [mart],
-    ).fetchone()
-    if table:
-        connection.execute(f'comment on table "{mart}" is {quoted(table[0])}')
     return int(connection.execute(f'select count(*) from "{mart}"').fetchone()[0])
+
+
+def _describe(connection: Any, mart: str, description: Description) -> None:
+    connection.execute(f'comment on table "{mart}" is {quoted(description.text)}')
+    for column, text in description.columns.items():
+        connection.execute(f'comment on column "{mart}"."{column}" is {quoted(text)}')
 
 
 def _write_parquet(connection: Any, mart: str, folder: Path) -> tuple[Path, Path]:
