@@ -8,11 +8,12 @@ DBT_SOURCES := $(shell find dbt_project -name target -prune -o -name logs -prune
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run ui test test-slurm check check-duckdb2 format docs bench bench-warehouse lock clean
+.PHONY: help setup run ui notebook test test-slurm check check-duckdb2 format docs bench bench-warehouse lock clean
 
 help:
 	@echo "make run    set up, then one pass of the whole pipeline on the embedded default"
 	@echo "make ui     the Dagster UI, its daemon and the local store"
+	@echo "make notebook  pictures of what gold holds, in the browser (marimo)"
 	@echo "make test   all tests, real PostgreSQL included"
 	@echo "make test-slurm  jobs on a real Slurm of this host; Debian, as root; installs slurm-wlm and munge"
 	@echo "make check  lint, format, types, SQL lint"
@@ -41,6 +42,10 @@ run: setup
 
 ui: setup
 	$(BIN)/l2 ui
+
+notebook: setup
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[notebook]'
+	$(BIN)/l2 notebook
 
 test: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -38,6 +38,7 @@ _COMMANDS = {
     "ledger": ("ledger", "The ledger as a file: export it, import it."),
     "store": ("serve", "The local metadata store."),
     "docs": ("docs", "Write the dbt docs with the lineage as one HTML file."),
+    "notebook": ("notebook", "Open the notebook on the analysts' DuckDB file (marimo)."),
     "ui": ("serve", "Start the Dagster UI, its daemon and the local store."),
 }
 

@@ -1,4 +1,4 @@
-"""The page of analysts' questions tells the truth: every query runs, and gives the answer that stands there."""
+"""The page of analysts' questions tells the truth: each query gives the answer that stands there."""
 
 from __future__ import annotations
 
