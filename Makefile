@@ -51,7 +51,7 @@ test: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Nothing of it stays: daemons, files and jobs end with the tests; the two packages remain installed.
-test-slurm: $(VENV)/.dev
+test-slurm: $(VENV)/.dev $(MANIFEST)
 	(command -v slurmctld && command -v munged) > /dev/null || (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge)
 	$(BIN)/python -m pytest tests/slurm/slurm_jobs.py
 

@@ -139,7 +139,9 @@ def availability_calendar(days: Mapping[date, tuple[str, float | None]]) -> byte
         axes.add_patch(Rectangle((week, weekday), 0.9, 0.9, facecolor=colour))
         number = f"{share:.0f}" if share is not None and weeks <= _WEEKS_WITH_NUMBERS else ""
         text = "×" if is_failed else number
-        shade = "white" if is_failed else "black"
+        # The ends of the scale are dark.
+        is_dark = is_failed or (share is not None and not 15 < share < 85)
+        shade = "white" if is_dark else "black"
         axes.text(week + 0.45, weekday + 0.45, text, ha="center", va="center", fontsize=6, color=shade)
     starts = range(0, weeks, max(1, weeks // 8))
     axes.set(xlim=(-0.1, max(weeks, 6)), ylim=(7, -0.1), aspect="equal")

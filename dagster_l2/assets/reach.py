@@ -85,18 +85,16 @@ def reach(
     )
     for day in days:
         context.add_asset_metadata(_day_metadata(day), partition_key=f"{day.window.start:%Y-%m-%d}")
-    # The pictures of a year, kept at each of its days, would make every look at the asset slow.
-    pictures = _pictures(settings, summary, days)
-    if pictures:
-        context.add_asset_metadata(pictures, partition_key=context.partition_key_range.end)
-    return dg.MaterializeResult(
-        metadata=_run_metadata(settings, summary), check_results=[_check(days, summary)]
-    )
+    # What is of the whole run is at its last day: at each day, it would be taken for that day's and drawn as
+    # such, and the pictures of a year would make every look at the asset slow.
+    whole = _run_metadata(settings, summary) | _pictures(settings, summary, days)
+    context.add_asset_metadata(whole, partition_key=context.partition_key_range.end)
+    return dg.MaterializeResult(check_results=[_check(days, summary)])
 
 
 def _day_metadata(day: Covered) -> dict[str, Any]:
     """The figures of one day, which the UI draws over all days."""
-    share = {} if day.availability_pct is None else {"availability_pct": day.availability_pct}
+    share = {} if day.availability_pct is None else {"availability_pct": round(day.availability_pct, 2)}
     return {"status": day.status, "records": day.records or 0, "bytes": day.bytes or 0, **share}
 
 
@@ -131,7 +129,9 @@ def _run_metadata(settings: Settings, summary: RunSummary) -> dict[str, Any]:
     if not content:
         return out
     totals = content["totals"]
-    retries = {cause: int(totals.get(f"retries_{cause}", 0)) for cause in RETRY_CAUSES}
+    counts = {cause: int(totals.get(f"retries_{cause}", 0)) for cause in RETRY_CAUSES}
+    retries = {cause: number for cause, number in counts.items() if number}
+    told = {"retries": counts_table("cause", retries)} if retries else {}
     return out | {
         "job_id": content["job_id"],
         "summary": dg.MetadataValue.path(settings.jobs_folder / content["job_id"] / "summary.json"),
@@ -140,8 +140,9 @@ def _run_metadata(settings: Settings, summary: RunSummary) -> dict[str, Any]:
         "bytes received": int(totals.get("received_bytes", 0)),
         "requests": int(totals.get("api_requests", 0)),
         "turned down (429)": int(totals.get("turned_down", 0)),
-        "retries": counts_table("cause", {cause: number for cause, number in retries.items() if number}),
-        "seconds waited for the rate": float(totals.get("token_wait_s", 0.0)),
+        # Of all requests together: many wait at once.
+        "seconds requests waited for the rate": float(totals.get("token_wait_s", 0.0)),
+        **told,
     }
 
 
@@ -157,5 +158,8 @@ def _check(days: Sequence[Covered], summary: RunSummary) -> dg.AssetCheckResult:
         passed=not summary.failed,
         check_name="windows_downloaded",
         description=said if summary.failed else "Every day is there",
-        metadata={"failed": rows_table(bad[:_SHOWN], ("day", "error"))},
+        metadata={
+            "failed days": summary.failed,
+            **({"failed": rows_table(bad[:_SHOWN], ("day", "error"))} if bad else {}),
+        },
     )

@@ -123,7 +123,8 @@ def test_a_day_that_fails_fails_the_check_and_not_the_other_days(
     assert all(
         last[name].startswith("![picture](data:image/png") for name in ("calendar of availability", "rate")
     )
-    assert "rate" not in days["2025-05-01"]
+    # What is of the whole run would be drawn as each day's.
+    assert set(days["2025-05-01"]) == {"status", "records", "bytes", "availability_pct"}
 
     rows = reach_table(world.settings.lake).scan().select("id_sensor", "ob_time").collect()
     assert set(rows["ob_time"].dt.date()) == {date(2025, 5, 1), date(2025, 5, 3)}
@@ -185,6 +186,8 @@ def test_a_second_run_asks_only_for_the_day_that_failed(world: World) -> None:
     last = days["2025-05-03"]
     assert check.passed
     assert (last["skipped existing"], last["downloaded"], last["failed"]) == (2, 1, 0)
+    assert "retries" not in last
+    assert set(check.metadata) == {"failed days"}
     assert all("2025-05-02" in query for _at, (_path, query) in world.app.state.requests)
     assert days["2025-05-02"]["availability_pct"] == 100.0
 
