@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 
 import click
@@ -41,6 +40,5 @@ def notebook_command(edit: bool, port: int, host: str, no_browser: bool) -> None
     how = ["edit", "--skip-update-check"] if edit else ["run", "--include-code", "--no-token"]
     where = ["--host", host, "--port", str(port), *(["--headless"] if no_browser else [])]
     command = [sys.executable, "-m", "marimo", *how, str(notebook), *where]
-    done = subprocess.run(command, env={**os.environ, "L2_DATA_DIR": str(settings.data)}, check=False)
-    if done.returncode not in (0, 130, -2):
-        raise L2Error("The notebook ended by itself; its last lines above say why.")
+    # In this process's place, so that whatever ends the command ends the page.
+    os.execve(sys.executable, command, {**os.environ, "L2_DATA_DIR": str(settings.data)})  # noqa: S606
