@@ -17,7 +17,7 @@ from dagster_l2.ledger import Ledger
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "dagster_l2"
 
-ROOMS = {"store", "sources", "batch", "lake", "ledger", "inputs", "products", "publishing"}
+ROOMS = {"store", "sources", "batch", "lake", "ledger", "inputs", "products", "publishing", "rules"}
 LEAVES = {"columns", "errors", "files", "telemetry"}
 ARROWS: dict[str, set[str]] = {
     "store": set(),
@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "inputs": {"batch"},
     "sources": {"store", "batch", "lake"},
     "publishing": {"store", "ledger"},
+    "rules": {"lake"},
 }
 # The migrations make the tables of every room, so that one database has one history of its schema.
 EXCEPTIONS = {("ledger/migrations/env.py", "batch")}

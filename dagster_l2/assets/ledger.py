@@ -13,12 +13,14 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from dagster_l2.assets.basis import read_basis
 from dagster_l2.assets.export import export_rows
 from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
+from dagster_l2.deciding import verdict_of
 from dagster_l2.files import only_one
-from dagster_l2.ledger import Growing, Ledger, Retries, Verdict
+from dagster_l2.ledger import Growing, Ledger, Retries
 from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
 
@@ -60,6 +62,7 @@ def decisions(
     """Retry what failed transiently; compare the verdicts with the ledger and append what differs."""
     with one_sentence():
         rows = rows_of(warehouse, "select * from op_verdicts")
+        basis = read_basis(warehouse)
         boxes = rows_of(
             warehouse,
             "select op_id, bounding_box, instrument from int_datasets_current where bounding_box is not null",
@@ -67,7 +70,12 @@ def decisions(
         invertible = {row["op_id"] for row in rows if row["is_invertible"]}
         with l2.ledger() as ledger:
             again = _retry(context, ledger, l2.settings.retry_limit)
-            result = ledger.decide((_verdict(row) for row in rows), actor=PIPELINE, run_id=context.run.run_id)
+            result = ledger.decide(
+                map(verdict_of, rows),
+                actor=PIPELINE,
+                run_id=context.run.run_id,
+                details=basis.as_details() if basis else None,
+            )
             states = Counter(present.state.value for present in ledger.present_all().values())
     moves = {f"{before or 'new'} → {after}": count for (before, after), count in result.moves.items()}
     context.log.info(f"decide: {len(result.moved)} moved, {result.unchanged} unchanged")
@@ -98,24 +106,6 @@ def _retry(context: dg.AssetExecutionContext, ledger: Ledger, limit: int) -> Ret
         more = f" and {len(again.exhausted) - 3} more" if len(again.exhausted) > 3 else ""
         context.log.warning(f"decide: tried often enough, l2 retry when it is mended: {ops}{more}")
     return again
-
-
-def _verdict(row: dict[str, Any]) -> Verdict:
-    details = {
-        name: row[name]
-        for name in ("instrument_program_id", "dataset_ids", "buckets", "spectral_lines", "measured")
-    }
-    return Verdict(
-        op_id=row["op_id"],
-        has_datasets=row["has_datasets"],
-        is_complete=row["is_complete"],
-        is_invertible=row["is_invertible"],
-        failed_criteria=tuple(row["failed_criteria"] or ()),
-        warnings=tuple(row["warnings"] or ()),
-        inputs_hash=row["inputs_hash"],
-        rule_version=row["rule_version"],
-        details=details,
-    )
 
 
 @dg.asset(

@@ -5,6 +5,7 @@ Which model is in which part is a tag in the dbt project. What they compute is S
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 from dagster_duckdb import DuckDBResource
 
+from dagster_l2.assets.basis import drop_basis, keep_basis
 from dagster_l2.assets.dbt_events import BuildEvents
 from dagster_l2.assets.export import exported_tables
 from dagster_l2.assets.tables import counts_table
@@ -71,7 +73,10 @@ def _build(
     with one_sentence(), only_one(settings.data / "locks" / "warehouse.lock", "A build of the warehouse"):
         with l2.ledger() as ledger:
             export_job_tasks(settings.lake, ledger.engine)
-        register_bronze(l2, warehouse)
+        known_at = datetime.now(UTC)
+        files = register_bronze(l2, warehouse, known_at=known_at)
+        if part == "verdicts":
+            drop_basis(warehouse)
         with l2.dbt_environment():
             invocation = dbt.cli(
                 ["build", "--exclude-resource-type", "unit_test"],
@@ -84,6 +89,8 @@ def _build(
         yield from told.told(events)
         if not invocation.is_successful():
             raise told.failure()
+        if part == "verdicts":
+            keep_basis(settings.lake, invocation.get_artifact("manifest.json"), warehouse, known_at, files)
         context.log.info(f"build: {part} built and tested")
 
 
@@ -128,10 +135,15 @@ def bronze_tables(lake: Path) -> list[BronzeTable]:
     return [*ScanTables.under(lake).all(), reach_table(lake), job_tasks_table(lake), *exported_tables(lake)]
 
 
-def register_bronze(l2: L2, warehouse: DuckDBResource) -> None:
-    """Create the views over bronze that the models read; each is there before its first row."""
+def register_bronze(
+    l2: L2, warehouse: DuckDBResource, *, known_at: datetime | None = None
+) -> dict[str, list[Path]]:
+    """Create the views over bronze that the models read; each is there before its first row.
+
+    Returns the files of each table; with ``known_at`` only those that had been written by then.
+    """
     with one_sentence(), warehouse.get_connection() as connection:
-        register_views(connection, bronze_tables(l2.settings.lake))
+        return register_views(connection, bronze_tables(l2.settings.lake), known_at=known_at)
 
 
 def mart_names() -> list[str]:

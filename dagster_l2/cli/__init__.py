@@ -21,6 +21,9 @@ _COMMANDS = {
     "status": ("look", "How things stand: age of the data, OPs by state, what waits."),
     "queue": ("queue", "Who does what next, best first."),
     "show": ("look", "Everything about one OP: verdict with reasons, state, hand-overs."),
+    "why": ("explain", "Why an OP can be inverted or not, in words."),
+    "what-if": ("explain", "Which OPs another threshold would move; it decides nothing."),
+    "replay": ("explain", "Decide again from what was known then: is the answer the same?"),
     "history": ("look", "Every step an OP took."),
     "sql": ("sql", "Query the analysts' DuckDB file."),
     "claim": ("work", "Take an OP to invert it."),
@@ -54,7 +57,7 @@ class _Lazy(click.Group):
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"dagster_l2.cli.{_COMMANDS[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
+        command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -10,22 +10,14 @@ import click
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
 from dagster_l2.cli.people import people_of, people_pairs
+from dagster_l2.explain import verdict_in_words
 from dagster_l2.gold import NoGold, read_gold
 from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger, store_name
 
-CRITERIA_COLUMNS = (
-    "instrument",
-    "criterion",
-    "outcome",
-    "measured_value",
-    "measured_text",
-    "threshold",
-    "unit",
-    "worst_dataset_id",
-)
+CRITERIA_COLUMNS = ("instrument", "criterion", "outcome", "explanation")
 # Tables of gold that ought to be empty, with what their rows are.
 UNUSED_RECORDS = {
     "rejected_records": "could not be read",
@@ -183,6 +175,10 @@ def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_
         wanted = ("proposal_id", "experiment_id", "instruments", "dataset_count", "start_time", "end_time",
                   "is_complete", "is_invertible", "is_embargoed", "fried_parameter_median_m")  # fmt: skip
         print_pairs({name: program[name] for name in wanted})
+    if content["verdict"]:
+        click.echo(f"\nVerdict: {shown(content['verdict']['headline'])}")
+        for warning in content["verdict"]["warnings"]:
+            click.echo(f"Warning: {shown(warning)}")
     if content["criteria"]:
         click.echo("\nCriteria")
         print_rows(content["criteria"], CRITERIA_COLUMNS)
@@ -202,7 +198,7 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
     try:
         program = read_gold(settings.gold, "select * from observing_programs where op_id = ?", [op])
         criteria = read_gold(
-            settings.gold, "select * from op_criteria where op_id = ? order by instrument, criterion", [op]
+            settings.gold, "select * from op_criteria where op_id = ? order by instrument, position", [op]
         )
         qualified = read_gold(settings.gold, "select * from op_qualification where op_id = ?", [op])
     except NoGold:
@@ -212,6 +208,7 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
         "state": state,
         "people": people_of(ledger, op),
         "observing_program": program[0] if program else None,
+        "verdict": verdict_in_words(settings.gold, op),
         "qualification": qualified,
         "criteria": criteria,
         "input_package": present.details.get("package"),
@@ -229,6 +226,7 @@ def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
         "state": _state(present) | {name: present.details[name] for name in told if name in present.details},
         "people": people_of(ledger, op, moment.until),
         "observing_program": None,
+        "verdict": None,
         "qualification": [],
         "criteria": [],
         "input_package": present.details.get("package"),

@@ -46,6 +46,10 @@ class ResultManifest:
     written_at: str
     claim: Claim | None = None
 
+    def is_known_at(self, moment: datetime) -> bool:
+        """Whether the file was there at a moment (with a time zone)."""
+        return datetime.fromisoformat(self.written_at) <= moment
+
 
 def done_path(path: Path) -> Path:
     """The manifest that belongs to a parquet file."""
@@ -188,16 +192,24 @@ def is_intact(path: Path) -> bool:
     )
 
 
-def committed_files(folder: Path) -> list[Path]:
+def committed_files(folder: Path, *, known_at: datetime | None = None) -> list[Path]:
     """The parquet files of a folder that count, by name.
 
     A file counts with a manifest and the size that it states; the hash is left to `is_intact`, since
     reading every byte before each use would cost more than the use.
+
+    Parameters
+    ----------
+    known_at
+        Leave out what was written after this moment (with a time zone); files that only carry a schema
+        know nothing, and stay.
     """
     out = []
     for done in sorted(folder.glob("*.done")):
         path = done.with_suffix(".parquet")
         manifest = read_manifest(path)
-        if manifest is not None and path.is_file() and path.stat().st_size == manifest.bytes:
+        if manifest is None or not path.is_file() or path.stat().st_size != manifest.bytes:
+            continue
+        if known_at is None or not manifest.row_count or manifest.is_known_at(known_at):
             out.append(path)
     return out

@@ -37,6 +37,7 @@ from dagster_l2.ledger.records import (
 from dagster_l2.ledger.recovery import ErrorClass, tries
 from dagster_l2.ledger.replay import Finding, Replay, Step
 from dagster_l2.ledger.states import CAN_FAIL, EDGES, HAS_INVERSION, Edge, State, mermaid, successors
+from dagster_l2.ledger.verdicts import Move, moves
 
 __all__ = [
     "ASSIGNED",
@@ -65,6 +66,7 @@ __all__ = [
     "LedgerError",
     "LedgerUnavailable",
     "Loaded",
+    "Move",
     "NotAllowed",
     "Outcome",
     "Present",
@@ -80,6 +82,7 @@ __all__ = [
     "Verdict",
     "check_database",
     "mermaid",
+    "moves",
     "new_inversion_id",
     "reach_database",
     "successors",

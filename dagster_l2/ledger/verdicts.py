@@ -149,7 +149,14 @@ class _Settled(NamedTuple):
 class Deciding(Reading):
     """The comparison of verdicts with the ledger."""
 
-    def decide(self, verdicts: Iterable[Verdict], *, actor: str, run_id: str | None = None) -> Decisions:
+    def decide(
+        self,
+        verdicts: Iterable[Verdict],
+        *,
+        actor: str,
+        run_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Decisions:
         """Append what the verdicts change, some thousand OPs a transaction.
 
         A verdict that can't be recorded is reported alone. A pass that is cut short has settled some OPs
@@ -159,6 +166,8 @@ class Deciding(Reading):
         ----------
         verdicts : iterable of Verdict
             One for each OP of the store: an OP of the ledger that is missing here has left the store.
+        details : mapping, optional
+            What each transition of this pass gets in its details beside its verdict's.
 
         Raises
         ------
@@ -182,7 +191,7 @@ class Deciding(Reading):
         unchanged = len(ops) - len(differing)
         for start in range(0, len(differing), _OPS_PER_TRANSACTION):
             for done in self._settle_all(
-                differing[start : start + _OPS_PER_TRANSACTION], said, actor, run_id
+                differing[start : start + _OPS_PER_TRANSACTION], said, actor, run_id, details or {}
             ):
                 counts.update(done.moves)
                 if done.failure is not None:
@@ -204,13 +213,19 @@ class Deciding(Reading):
             return {op_id: Standing(_STATES[state], hash_) for op_id, state, hash_ in rows}, flags
 
     def _settle_all(
-        self, op_ids: Sequence[str], said: Mapping[str, Verdict], actor: str, run_id: str | None
+        self,
+        op_ids: Sequence[str],
+        said: Mapping[str, Verdict],
+        actor: str,
+        run_id: str | None,
+        details: Mapping[str, Any],
     ) -> Iterator[_Settled]:
         cases: list[_Case] = []
         # What needs no database is done before the transaction: SQLite has one writer at a time.
         for op_id in op_ids:
             try:
-                case = _Case(text(op_id, "OP id"), said.get(op_id), serialised(_details(said.get(op_id))))
+                told = {**_details(said.get(op_id)), **details}
+                case = _Case(text(op_id, "OP id"), said.get(op_id), serialised(told))
             except InvalidRecord as error:
                 yield _Settled(op_id, [], failure=str(error))
             else:

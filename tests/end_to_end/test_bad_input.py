@@ -82,6 +82,8 @@ def _every_command(op_id: str, products: Path) -> Iterator[list[str]]:
     yield ["show", op_id]
     yield ["show", op_id, "--json"]
     yield ["history", op_id]
+    yield ["why", op_id]
+    yield ["replay", op_id]
     yield ["claim", op_id]
     yield ["release", op_id]
     yield ["ready", op_id, "--products", str(products), *COMMIT]
@@ -233,7 +235,7 @@ def test_an_op_in_the_wrong_state(l2: Pipeline, ledger: Ledger) -> None:
     """The sentence names the state that the OP is in."""
     before = list(ledger.transitions())
     for op_id, state in (("op_bad", "NotInvertible"), ("op_new", "Discovered"), ("op_good", "Invertible")):
-        commands = list(_every_command(op_id, l2.home))[3:]
+        commands = list(_every_command(op_id, l2.home))[5:]
         for command in commands:
             code = 2 if command[0] == "publish" else 1
             assert state in l2.here(*command, code=code).error, command
@@ -252,7 +254,7 @@ def test_a_hand_over_that_cannot_be_meant(l2: Pipeline, ledger: Ledger) -> None:
 
 def test_before_the_first_pass(l2: Pipeline) -> None:
     """What reads gold says how to make it."""
-    for command in (["sql", "select 1"], ["queue"]):
+    for command in (["sql", "select 1"], ["queue"], ["what-if", "--set", "health=1"], ["replay", "--all"]):
         assert "l2 run" in l2.here(*command, code=1).error
     assert l2.here("status", "--json").json["states"] == {}
 

@@ -35,6 +35,9 @@ def test_the_three_dates_in_order(l2: Pipeline, real_records: Path) -> None:
         assert counts["unchanged"] == sum(done["scan"][name] for name in ("new", "changed", "unchanged"))
     assert _transitions(l2) == after_first
     _verdicts_are_right(l2)
+    replayed = l2.here("replay", "--all", "--json").json
+    assert len(replayed) == 2 * 73
+    assert all(row["is_equal"] and row["are_records_exact"] and row["are_rules_exact"] for row in replayed)
 
 
 def _transitions(l2: Pipeline) -> list[tuple[object, ...]]:

@@ -19,6 +19,10 @@ PROMISED = {
         start_time end_time create_date wavelength_min_nm wavelength_max_nm frame_count stokes
         spectral_lines lines_estimated is_embargoed embargo_end_date status content_hash
     """,
+    "dataset_versions": """
+        dataset_id version_number seen_at superseded_at store_updated_at change_type changed_fields changes
+        content_hash
+    """,
     "observing_programs": """
         op_id proposal_id experiment_id instruments dataset_count start_time end_time
         is_complete is_invertible is_embargoed embargo_end_date fried_parameter_median_m

@@ -102,7 +102,7 @@ def test_sql_that_decides_changes_it_and_comments_and_other_sql_do_not(warehouse
     assert compiled() == before
 
     # Far above the verdict, a boundary of a criterion, and the formula that a macro writes.
-    _edit(warehouse, f"{verdicts}/int_datasets_known.sql", "'ACTIVE'", "'DEPRECATED'")
+    _edit(warehouse, f"{verdicts}/int_datasets_current.sql", "'ACTIVE'", "'DEPRECATED'")
     far_above = compiled()
     _edit(warehouse, "macros/solar_radius.sql", "206265", "206264")
     assert len({before, far_above, compiled()}) == 3

@@ -6,11 +6,7 @@ with known as (
 active as (
     select
         * replace (
-            coalesce(
-                product_id,
-                instrument_program_id || ':' || round({{ finite('wavelength_min_nm') }}, 1),
-                dataset_id
-            ) as product_id
+            {{ product_of() }} as product_id
         )
     from known
     where status = 'ACTIVE'

@@ -1,5 +1,6 @@
 with versions as (
-    select * from {{ ref('stg_store__datasets') }}
+    select * exclude (record)
+    from {{ ref('stg_store__datasets') }}
 ),
 
 sightings as (
@@ -32,7 +33,7 @@ final as (
             {{ not_blank('newest_versions.op_id') }} as op_id,
             {{ not_blank('newest_versions.instrument_program_id') }} as instrument_program_id,
             {{ not_blank('newest_versions.instrument') }} as instrument,
-            coalesce(upper(nullif(trim(newest_versions.status), '')), 'ACTIVE') as status
+            {{ known_status('newest_versions.status') }} as status
         ),
         newest_sightings.missing_since
     from newest_versions

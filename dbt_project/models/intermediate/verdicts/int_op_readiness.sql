@@ -47,7 +47,8 @@ judged as (
         coalesce(
             arrivals.last_supported_dataset_at <= scan_moment.last_scan_at - to_days(rules.quiet_days),
             false
-        ) as is_quiet
+        ) as is_quiet,
+        arrivals.last_supported_dataset_at + to_days(rules.quiet_days) as quiet_at
     from arrivals
     left join newest_candidates on arrivals.op_id = newest_candidates.op_id
     cross join scan_moment

@@ -42,8 +42,11 @@ parts as (
             models=["op_qualification", "int_op_readiness"],
             snippets=[
                 bounding_box_number("box", 1),
+                decimal_text("number", "1"),
                 finite("number"),
+                known_status("status"),
                 not_blank("text"),
+                product_of(),
                 solar_radius_arcsec("moment"),
             ]
         ) }}' as content_text

@@ -100,6 +100,24 @@ final as (
         readiness.last_dataset_at,
         readiness.is_complete,
         readiness.completeness,
+        readiness.planned_recipe_count,
+        readiness.complete_recipe_instance_count,
+        readiness.quiet_at,
+        case
+            when not readiness.is_complete
+                then
+                    'waits for all its datasets: '
+                    || coalesce(
+                        readiness.complete_recipe_instance_count || ' of ' || readiness.planned_recipe_count
+                        || ' planned recipes are complete',
+                        'the store plans no recipes for it'
+                    )
+                    || coalesce(
+                        '; if no new dataset arrives it is complete at '
+                        || strftime(readiness.quiet_at, '%Y-%m-%d %H:%M') || ' UTC',
+                        ''
+                    )
+        end as waits_for,
         verdicts.is_invertible,
         conditions.is_embargoed,
         -- An embargo without an end is not shortened by the end date of another dataset.

@@ -18,6 +18,11 @@ rules as (
     select * from {{ ref('qualification_rules') }}
 ),
 
+supported_instruments as (
+    select string_agg(instrument, ' or ' order by instrument) as instrument_list
+    from {{ ref('supported_instruments') }}
+),
+
 instruments as (
     select
         op_id,
@@ -32,16 +37,18 @@ instruments as (
 
 instrument_criterion as (
     select
-        op_id,
-        instrument,
+        instruments.op_id,
+        instruments.instrument,
         'instrument' as criterion,
         case
-            when is_supported then 'pass'
-            when instrument = 'unknown' then 'not_recorded'
+            when instruments.is_supported then 'pass'
+            when instruments.instrument = 'unknown' then 'not_recorded'
             else 'fail'
         end as outcome,
-        instrument as measured_text
+        instruments.instrument as measured_text,
+        supported_instruments.instrument_list as threshold_text
     from instruments
+    cross join supported_instruments
 ),
 
 program_criterion as (
@@ -122,27 +129,81 @@ judged as (
     select * from worst_datasets
 ),
 
-final as (
+compared as (
     select
-        judged.op_id,
-        judged.instrument,
-        judged.criterion,
+        judged.* replace (
+            case
+                when judged.criterion = 'stokes' then rules.required_stokes
+                else coalesce(judged.threshold_text, {{ decimal_text('judged.threshold', 'criteria.decimals') }})
+            end as threshold_text
+        ),
         criteria.position,
-        judged.outcome = 'pass' as passed,
-        judged.outcome,
-        judged.measured_value,
-        judged.measured_text,
-        judged.threshold,
         criteria.unit,
-        judged.worst_dataset_id,
-        coalesce(failing_datasets.failing_dataset_count, 0)::bigint as failing_dataset_count
+        criteria.decimals,
+        criteria.subject,
+        criteria.measured_words,
+        criteria.needed_words,
+        (judged.measured_value - judged.threshold) * nullif(criteria.better, 0) as margin,
+        coalesce(failing_datasets.failing_dataset_count, 0)::bigint as failing_dataset_count,
+        {{ decimal_text('judged.measured_value', 'criteria.decimals') }} as value_text
     from judged
     inner join criteria on judged.criterion = criteria.criterion
+    cross join rules
     left join failing_datasets
         on
             judged.op_id = failing_datasets.op_id
             and judged.instrument = failing_datasets.instrument
             and judged.criterion = failing_datasets.criterion
+),
+
+-- The words are the seed's: what was measured, and what is needed. Garbage has no value to put into them.
+worded as (
+    select
+        *,
+        case
+            when measured_value is null and contains(measured_words, '{value}')
+                then subject || ' is ' || coalesce(measured_text, 'unusable')
+            else replace(
+                replace(measured_words, '{value}', coalesce(value_text, '')),
+                '{text}',
+                coalesce(nullif(measured_text, ''), 'none')
+            )
+        end as measured_in_words,
+        replace(needed_words, '{threshold}', coalesce(threshold_text, '')) as needed_in_words,
+        coalesce(' in ' || worst_dataset_id, '')
+        || case when failing_dataset_count > 1 then ' and ' || (failing_dataset_count - 1) || ' more' else '' end
+            as in_which
+    from compared
+),
+
+final as (
+    select
+        op_id,
+        instrument,
+        criterion,
+        position,
+        outcome = 'pass' as passed,
+        outcome,
+        measured_value,
+        measured_text,
+        threshold,
+        threshold_text,
+        unit,
+        margin,
+        worst_dataset_id,
+        failing_dataset_count,
+        case
+            when outcome = 'fail' then measured_in_words || in_which || '; needs ' || needed_in_words
+            when outcome = 'not_recorded'
+                then subject || ' is not recorded' || in_which || '; needs ' || needed_in_words
+            when margin is not null
+                then
+                    measured_in_words || coalesce(' at worst, in ' || worst_dataset_id, '') || '; needs '
+                    || needed_in_words || ', ' || {{ decimal_text('margin', 'decimals') }} || ' to spare'
+            when measured_value is not null then measured_in_words || coalesce(' at worst, in ' || worst_dataset_id, '')
+            else measured_in_words || case when worst_dataset_id is null then '' else ' in every dataset' end
+        end as explanation
+    from worded
 )
 
 select * from final

@@ -10,6 +10,10 @@ line_coverage as (
     select * from {{ ref('int_op_line_coverage') }}
 ),
 
+wanted_lines as (
+    select * from {{ ref('wanted_lines') }}
+),
+
 rule_version as (
     select * from {{ ref('int_rule_version') }}
 ),
@@ -34,30 +38,38 @@ inputs as (
         sha256(
             string_agg(dataset_id || ':' || coalesce(frame_count::varchar, ''), ',' order by dataset_id)
         ) as inputs_hash,
-        bool_or(lines_estimated) as has_estimated_line
+        bool_or(lines_estimated) as has_estimated_line,
+        string_agg(spectral_lines[1] || ' in ' || dataset_id, ', ' order by dataset_id) filter (where lines_estimated)
+            as estimated_lines
     from datasets
     group by op_id, instrument, is_supported
 ),
 
 warnings_found as (
     select
-        op_id,
-        instrument,
-        'missing_' || line as warning
+        line_coverage.op_id,
+        line_coverage.instrument,
+        'missing_' || line_coverage.line as warning,
+        wanted_lines.estimated_name || ' is missing' as explanation
     from line_coverage
-    where not is_observed and not is_required
+    inner join wanted_lines on line_coverage.line = wanted_lines.line
+    where not line_coverage.is_observed and not line_coverage.is_required
+    union all
+    select
+        line_coverage.op_id,
+        line_coverage.instrument,
+        'narrow_window_' || line_coverage.line as warning,
+        'the window is narrow: a range of wavelengths ends less than ' || wanted_lines.window_margin_nm
+        || ' nm from ' || wanted_lines.window_centre_nm || ' nm' as explanation
+    from line_coverage
+    inner join wanted_lines on line_coverage.line = wanted_lines.line
+    where line_coverage.is_window_narrow
     union all
     select
         op_id,
         instrument,
-        'narrow_window_' || line as warning
-    from line_coverage
-    where is_window_narrow
-    union all
-    select
-        op_id,
-        instrument,
-        'estimated_line' as warning
+        'estimated_line' as warning,
+        'estimated from the wavelengths, not recorded: ' || estimated_lines as explanation
     from inputs
     where is_supported and has_estimated_line
 ),
@@ -66,7 +78,8 @@ warnings as (
     select
         op_id,
         instrument,
-        list(warning order by warning) as warnings
+        list(warning order by warning) as warnings,
+        list(explanation order by warning) as warning_explanations
     from warnings_found
     group by op_id, instrument
 ),
@@ -79,6 +92,7 @@ final as (
         verdicts.is_invertible,
         verdicts.failed_criteria,
         coalesce(warnings.warnings, []) as warnings,
+        coalesce(warnings.warning_explanations, []) as warning_explanations,
         inputs.dataset_count,
         inputs.inputs_hash,
         rule_version.rule_version

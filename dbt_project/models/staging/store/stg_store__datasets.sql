@@ -50,7 +50,8 @@ renamed as (
         workflow_version,
         scanned_at::timestamp as scanned_at,
         job_id,
-        content_hash
+        content_hash,
+        source as record
     from source
 )
 
