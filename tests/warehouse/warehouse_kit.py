@@ -132,7 +132,9 @@ class Warehouse:
 
     def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         with duckdb.connect(str(self.path)) as connection:
-            return connection.execute(sql, list(parameters)).pl().to_dicts()
+            cursor = connection.execute(sql, list(parameters))
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def dump(folder: Path, date: str) -> list[dict[str, Any]]:
