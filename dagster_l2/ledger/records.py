@@ -4,7 +4,8 @@ No storage; the keys of ``details`` by state are the contract that other rooms r
 Preprocessed ``package, instrument_program_id, dataset_ids, spectral_lines, buckets``; Working the same and
 ``claimed_by``; Inverted the same and ``event_id, commit, products``; Published ``bucket, dataset_ids,
 spectral_lines``; Invertible and NotInvertible ``failed_criteria, warnings``; Error ``step, class, message,
-previous_state, tries``. What came back from Error by itself has ``automatic`` beside the rest.
+previous_state, tries``. What came back from Error by itself has ``automatic`` beside
+the rest; what a verdict moved has ``basis``: the files and the rules that it was made from.
 """
 
 from __future__ import annotations

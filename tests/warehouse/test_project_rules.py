@@ -236,6 +236,16 @@ def test_each_model_beyond_staging_has_a_key_and_a_unit_test(
         assert name in unit_tested or name == "warehouse_info", name
 
 
+def test_what_decides_reads_nothing_of_an_earlier_build(models: dict[str, dict[str, Any]]) -> None:
+    """Its SQL is kept and run again elsewhere, where no earlier build has left a table."""
+    found = ["op_verdicts"]
+    for name in found:
+        parents = (parent.rsplit(".", 1)[1] for parent in models[name]["depends_on"]["nodes"])
+        found += [parent for parent in parents if parent in models and parent not in found]
+    assert {"op_criteria", "int_datasets_known", "int_scan_moment"} <= set(found)
+    assert {models[name]["config"]["materialized"] for name in found} <= {"table", "view"}
+
+
 def test_the_analysts_file_lists_every_mart(
     manifest: dict[str, Any], models: dict[str, dict[str, Any]]
 ) -> None:
