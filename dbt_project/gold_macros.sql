@@ -22,6 +22,6 @@ create or replace macro datasets_as_of(ts) as table
         from dataset_versions
         where seen_at <= ts
         qualify row_number() over (partition by dataset_id order by version_number desc) = 1
-    )
+    ) as known
     where status = 'ACTIVE'
     qualify row_number() over (partition by product_id order by create_date desc, dataset_id desc) = 1;
