@@ -86,8 +86,9 @@ bench-warehouse: $(VENV)/.dev $(MANIFEST)
 	$(BIN)/python benchmarks/warehouse.py --datasets 10000 100000 1000000 --transitions 100000 1000000 20000000
 
 # Names and versions only: where packages come from is each installation's own affair.
+# Resolved for the oldest Python that is promised; what is locked already stays as it is.
 lock: $(VENV)/.dev
-	$(BIN)/uv pip freeze --quiet --python $(BIN)/python --exclude-editable | grep '==' | grep -v -i -E '^(uv|pip)==' | sort -f > requirements.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11.0 --extra dev --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) dbt_project/target dbt_project/logs build *.egg-info

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-import dagster_l2.wiring
+import dagster_l2.store
 from dagster_l2.ledger import Ledger, Verdict
 from dagster_l2.store import StoreClient
 from tests.end_to_end.kit import (
@@ -58,7 +58,7 @@ def served(store: Store, l2: Pipeline) -> Iterator[Store]:
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(dagster_l2.wiring, "StoreClient", partial(StoreClient, first_wait_s=0.01))
+    monkeypatch.setattr(dagster_l2.store, "StoreClient", partial(StoreClient, first_wait_s=0.01))
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def test_hostile_ids_in_records_go_through_a_whole_pass(l2: Pipeline, tmp_path: 
     queue = l2.here("queue", "--json", "--limit", "50").json
     assert {row["op_id"] for row in queue if row["state"] == "Preprocessed"} == prepared
     assert len(list((l2.data / "inputs").iterdir())) == len(prepared)
-    assert {path.name for path in (l2.data / "inputs").rglob("*") if path.is_file()} == {"inputs.json"}
+    assert {path.name for path in (l2.data / "inputs").rglob("*") if path.is_file()} == {"inputs.json", "globus.txt", "rsync.txt"}
     for op_id in list(states)[: len(HOSTILE)]:
         assert l2.here("history", op_id, "--json").json[-1]["to_state"] == states[op_id]
         shown = l2.here("show", op_id).out.splitlines()
