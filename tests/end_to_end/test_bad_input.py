@@ -369,7 +369,11 @@ def test_hostile_ids_in_records_go_through_a_whole_pass(l2: Pipeline, tmp_path: 
     queue = l2.here("queue", "--json", "--limit", "50").json
     assert {row["op_id"] for row in queue if row["state"] == "Preprocessed"} == prepared
     assert len(list((l2.data / "inputs").iterdir())) == len(prepared)
-    assert {path.name for path in (l2.data / "inputs").rglob("*") if path.is_file()} == {"inputs.json", "globus.txt", "rsync.txt"}
+    assert {path.name for path in (l2.data / "inputs").rglob("*") if path.is_file()} == {
+        "inputs.json",
+        "globus.txt",
+        "rsync.txt",
+    }
     for op_id in list(states)[: len(HOSTILE)]:
         assert l2.here("history", op_id, "--json").json[-1]["to_state"] == states[op_id]
         shown = l2.here("show", op_id).out.splitlines()
