@@ -17,13 +17,20 @@ import json, sys, time
 import duckdb
 
 path, is_holding, pause_s = sys.argv[1], sys.argv[2] == "holds", float(sys.argv[3])
-held = duckdb.connect(path, read_only=True)
+
+def connect():
+    connection = duckdb.connect(path, read_only=True)
+    # On a slow machine DuckDB would draw a bar among the answers, since `python -c` passes for interactive.
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+held = connect()
 first = None
 while True:
     started = time.monotonic()
     if not is_holding:
         held.close()
-        held = duckdb.connect(path, read_only=True)
+        held = connect()
     states, programs, built_at = held.execute(
         "select (select count(*) from op_latest_state), (select count(*) from observing_programs),"
         " (select epoch_us(built_at) from warehouse_info)"
