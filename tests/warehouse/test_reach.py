@@ -36,9 +36,8 @@ PARTLY = pytest.approx(50.0, abs=26)
 class World:
     """An installation over a UDL of a few slow dosimeters."""
 
-    def __init__(self, settings: Settings, app: Any) -> None:
-        self.settings, self.app = settings, app
-        self.dagster = dg.DagsterInstance.ephemeral()
+    def __init__(self, settings: Settings, app: Any, dagster: dg.DagsterInstance) -> None:
+        self.settings, self.app, self.dagster = settings, app, dagster
 
     def download(self, first: str, last: str, **config: Any) -> tuple[dict[str, dict[str, Any]], Any]:
         """A backfill of days as one run: metadata by day, and the check."""
@@ -78,11 +77,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("reach")
     fleet = ReachFleet(satellites=2, cadence_s=3600, quirks=False)
     app = store_app(RecordSet(), inversions_file=folder / "inversions.sqlite", reach=fleet)
-    with LocalStoreServer(app) as server, pytest.MonkeyPatch.context() as patch:
+    with (
+        LocalStoreServer(app) as server,
+        pytest.MonkeyPatch.context() as patch,
+        dg.DagsterInstance.ephemeral() as dagster,
+    ):
         patch.setenv("L2_DATA_DIR", str(folder / "data"))
         patch.setenv("L2_UDL_URL", server.url)
         patch.setenv("L2_REACH_CADENCE_S", "3600")
-        yield World(load_settings(), app)
+        yield World(load_settings(), app, dagster)
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,8 @@ class DaskCrew(BatchCrew):
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
+            # Without a dashboard it still listens, on a fixed port that a second cluster would find taken.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
             local_directory=folder,
             silence_logs=logging.ERROR,
