@@ -6,33 +6,46 @@ frames. What a package is, and how a frame is fetched, is in ``inputs``.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable
-from contextlib import ExitStack
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
 
-from dagster_l2.batch import FailureClass, JobRequest, Jobs, load_definition, new_job_id
+from dagster_l2.batch import FailureClass, JobRequest, Jobs, Status, load_definition, new_job_id
 from dagster_l2.downloads import git_commit, open_jobs
 from dagster_l2.errors import error_class, one_sentence_of
-from dagster_l2.files import AlreadyRunning, only_one, safe_name, write_json
+from dagster_l2.files import AlreadyRunning, only_one, safe_name, write_durably, write_json
 from dagster_l2.gold import NoGold
 from dagster_l2.inputs import (
+    MISSING_FILE,
+    PICTURE_FILE,
+    SOURCE,
+    WRONG_FILE,
+    Finding,
     Frame,
     FramesNotStaged,
     FrameStaging,
+    FramesWrong,
     Objects,
     absent,
     bytes_of,
+    check_frames,
     evict,
     is_staged,
     mark_staged,
     package_folder,
+    quicklook,
     read_frames,
+    read_listing,
     read_package,
+    remove_frames,
     staged_bytes,
     write_http_list,
     write_listing,
@@ -40,12 +53,13 @@ from dagster_l2.inputs import (
 from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
 from dagster_l2.queue import live_queue
 from dagster_l2.settings import REPOSITORY, Settings
+from dagster_l2.sources import without_secrets
 from dagster_l2.store import StoreClient, StoreError
-from dagster_l2.wiring import has_objects, open_objects
+from dagster_l2.wiring import has_objects, open_objects, store_name
 
 HAVE_PACKAGE = (State.PREPROCESSED, State.WORKING, State.INVERTED)
 _BEGUN = "staging.json"
-_MISSING = "frames_missing.json"
+_LOG = logging.getLogger(__name__)
 _GB = 10**9
 
 
@@ -63,28 +77,46 @@ class StageReport:
 
 
 class Staging:
-    """Bring the frames of OPs here.
+    """Bring the frames of OPs here, and check that they are theirs.
 
     Parameters
     ----------
-    store
-        Asked which frames there are.
-    objects
-        Where they lie.
+    progress
+        Told an OP, how many of its frames are here, of how many, as they come.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, store: StoreClient, objects: Objects, *, run_id: str | None
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        run_id: str | None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._settings, self._ledger = settings, ledger
-        self._store, self._objects = store, objects
-        self._run_id = run_id
+        self._run_id, self._progress = run_id, progress
         self.report = StageReport()
 
-    def stage(self, present: Present, *, actor: str) -> None:
+    def stage(self, present: Present, store: StoreClient, objects: Objects, *, actor: str) -> None:
         """Stage one OP; frames that do not arrive bring it to Error, an outage of the store does not."""
+        with self._one_fails_alone(present, actor):
+            self._stage(present.op_id, store, objects)
+
+    def complete(self, present: Present, jobs: Jobs, job_id: str, *, actor: str) -> None:
+        """Take over what a job brought that was resumed by itself."""
+        with self._one_fails_alone(present, actor):
+            order = jobs.order(job_id)
+            folder = package_folder(self._settings.data, present.op_id)
+            frames = read_listing(Path(order.source_params["listing"]))
+            with self._alone(present.op_id):
+                output = Path(order.output_folder) / f"{job_id}.parquet"
+                if not is_staged(folder, frames) and output.is_file() and not absent(folder, frames):
+                    self._take(present.op_id, frames, folder, output, job_id)
+
+    @contextmanager
+    def _one_fails_alone(self, present: Present, actor: str) -> Iterator[None]:
         try:
-            self._stage(present)
+            yield
         except AlreadyRunning as error:
             self.report.left_out.append((present.op_id, str(error)))
         except StoreError as error:
@@ -95,7 +127,7 @@ class Staging:
             try:
                 self._ledger.fail(
                     present.op_id,
-                    step="stage",
+                    step="preprocess" if isinstance(error, FramesWrong) else "stage",
                     error_class=error_class(error),
                     message=message,
                     actor=actor,
@@ -105,37 +137,36 @@ class Staging:
             except (Conflict, IllegalTransition) as moved:
                 self.report.left_out.append((present.op_id, str(moved)))
 
-    def _stage(self, present: Present) -> None:
-        op_id = present.op_id
+    def _alone(self, op_id: str) -> AbstractContextManager[None]:
+        return only_one(staging_lock(self._settings, op_id), f"The staging of {op_id}")
+
+    def _stage(self, op_id: str, store: StoreClient, objects: Objects) -> None:
         folder = package_folder(self._settings.data, op_id)
         package = read_package(folder)
         dataset_ids = [row["dataset_id"] for group in package["groups"] for row in group["datasets"]]
-        frames = read_frames(self._store.frames(op_id, dataset_ids))
+        frames = read_frames(store.frames(op_id, dataset_ids))
         if not any(frame.is_available for frame in frames):
             self.report.left_out.append((op_id, "the store lists no frames"))
             return
         if is_staged(folder, frames):
+            _forget(folder)
             self.report.already.append(op_id)
             return
         need = bytes_of([frame for frame in frames if frame.object_key in set(absent(folder, frames))])
-        have = sum(staged_bytes(path) for path in (self._settings.data / "inputs").iterdir())
-        if need + have > self._settings.stage_quota_gb * _GB:
-            reason = f"its {need / _GB:.3g} GB would exceed L2_STAGE_QUOTA_GB; {have / _GB:.3g} GB are taken"
+        reason = over_quota(self._settings, need)
+        if reason is not None:
             self.report.left_out.append((op_id, reason))
             return
-        lock = self._settings.data / "locks" / f"stage-{safe_name(op_id)}.lock"
-        with only_one(lock, f"The staging of {op_id}"):
-            said = self._run(op_id, frames, folder)
-        self.report.staged.append(op_id)
-        self.report.files += said["files"]
-        self.report.bytes += said["bytes"]
+        with self._alone(op_id):
+            self._run(op_id, frames, folder, objects)
 
-    def _run(self, op_id: str, frames: list[Frame], folder: Path) -> dict[str, Any]:
+    def _run(self, op_id: str, frames: list[Frame], folder: Path, objects: Objects) -> None:
         listing = write_listing(folder, frames)
         place = self._settings.frames_from or ""
         if place.startswith("http"):
             write_http_list(folder, place.rstrip("/"), frames)
-        source = FrameStaging(op_id, frames, folder, self._objects)
+        told = functools.partial(self._progress, op_id) if self._progress else None
+        source = FrameStaging(op_id, frames, folder, objects, progress=told)
         jobs = open_jobs(self._settings, self._ledger, output_folder=folder / "jobs").over(source)
         output: Path | None = None
         for _ in range(2):
@@ -150,10 +181,31 @@ class Staging:
             (folder / _BEGUN).unlink(missing_ok=True)
         if output is None or absent(folder, frames):
             raise FramesNotStaged(f"Staged frames of {op_id!r} vanish from {folder}; is its disk sound?")
-        said = mark_staged(folder, frames, pl.read_parquet(output))
-        (folder / _BEGUN).unlink(missing_ok=True)
-        (folder / _MISSING).unlink(missing_ok=True)
-        return said
+        self._take(op_id, frames, folder, output, output.stem)
+
+    def _take(self, op_id: str, frames: list[Frame], folder: Path, output: Path, job_id: str) -> None:
+        """Check what a job brought, draw it, and say in the package that it is there."""
+        arrived = pl.read_parquet(output)
+        rows, package = arrived.to_dicts(), read_package(folder)
+        findings = check_frames(package, frames, rows)
+        if findings:
+            _refuse_wrong(folder, frames, findings)
+        _draw(folder, package, rows)
+        said = mark_staged(folder, frames, arrived, self._provenance(job_id))
+        _forget(folder)
+        self.report.staged.append(op_id)
+        self.report.files += said["files"]
+        self.report.bytes += said["bytes"]
+
+    def _provenance(self, job_id: str) -> dict[str, Any]:
+        place = self._settings.frames_from
+        return {
+            "store": store_name(self._settings),
+            "frames_from": without_secrets(place)[0] or place if place else "local store",
+            "staged_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "job_id": job_id,
+            "software_commit": git_commit(),
+        }
 
     def _request(self, op_id: str, source: FrameStaging, listing: Path, folder: Path) -> JobRequest:
         definition = load_definition(REPOSITORY / "jobs" / "frames.yaml")
@@ -170,16 +222,67 @@ class Staging:
     def _refuse(self, folder: Path, frames: list[Frame], jobs: Jobs, job_id: str) -> NoReturn:
         """Write down what did not arrive, and say so."""
         keys = absent(folder, frames)
-        write_json(folder / _MISSING, keys)
+        write_json(folder / MISSING_FILE, keys)
         (folder / _BEGUN).unlink(missing_ok=True)
         failed = [item for item in jobs.items.of_job(job_id) if item.status == "FAILED"]
         raise FramesNotStaged(
             f"{len(keys)} of {sum(frame.is_available for frame in frames)} frames did not arrive"
             f" ({failed[0].error_message if failed else 'no reason known'});"
-            f" they are listed in {folder / _MISSING}.",
+            f" they are listed in {folder / MISSING_FILE}.",
             keys,
             is_passing=any(item.failure_class is FailureClass.PASSING for item in failed),
         )
+
+
+def _refuse_wrong(folder: Path, frames: list[Frame], findings: list[Finding]) -> NoReturn:
+    """Write down what is wrong and why, and remove the wrong frames: mended ones are fetched anew."""
+    write_json(folder / WRONG_FILE, [finding.as_dict() for finding in findings])
+    wrong = FramesWrong(findings, sum(frame.is_available for frame in frames), folder / WRONG_FILE)
+    remove_frames(folder, frames, wrong.keys)
+    (folder / _BEGUN).unlink(missing_ok=True)
+    raise wrong
+
+
+def _draw(folder: Path, package: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Draw the picture; one that can't be drawn is no reason to withhold the frames."""
+    try:
+        png = quicklook(folder, package, rows)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        _LOG.warning("No picture of %s: %s", package["op_id"], one_sentence_of(error))
+        (folder / PICTURE_FILE).unlink(missing_ok=True)
+        return
+    write_durably(folder / PICTURE_FILE, lambda temporary: _write(temporary, png))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was noted on a staging that has come to its end."""
+    for name in (_BEGUN, MISSING_FILE, WRONG_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def staging_lock(settings: Settings, op_id: str) -> Path:
+    """The lock that whoever writes into the frames of an OP holds."""
+    return settings.data / "locks" / f"stage-{safe_name(op_id)}.lock"
+
+
+def over_quota(settings: Settings, need: int) -> str | None:
+    """Why so many more bytes may not be written; None when they may."""
+    taken = taken_bytes(settings)
+    if need + taken <= settings.stage_quota_gb * _GB:
+        return None
+    return f"its {need / _GB:.3g} GB would exceed L2_STAGE_QUOTA_GB; {taken / _GB:.3g} GB are taken"
+
+
+def taken_bytes(settings: Settings) -> int:
+    """What the staged frames and cubes of all OPs take."""
+    root = settings.data / "inputs"
+    return sum(staged_bytes(path) for path in root.iterdir()) if root.is_dir() else 0
 
 
 def _begun(folder: Path) -> str:
@@ -194,7 +297,13 @@ def _begun(folder: Path) -> str:
 
 
 def stage_next(
-    settings: Settings, ledger: Ledger, store: StoreClient, *, actor: str, run_id: str | None
+    settings: Settings,
+    ledger: Ledger,
+    store: StoreClient,
+    *,
+    actor: str,
+    run_id: str | None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> StageReport:
     """Stage what is claimed and the head of the queue, and remove what is published.
 
@@ -211,7 +320,9 @@ def stage_next(
         ranked = []
     ready = [presents[op] for op in ranked if presents[op].state is State.PREPROCESSED]
     wanted += ready[: settings.stage_first]
-    return stage(settings, ledger, store, wanted, actor=actor, run_id=run_id, evicted=evicted)
+    return stage(
+        settings, ledger, store, wanted, actor=actor, run_id=run_id, evicted=evicted, progress=progress
+    )
 
 
 def stage(
@@ -223,6 +334,7 @@ def stage(
     actor: str,
     run_id: str | None,
     evicted: Iterable[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> StageReport:
     """Stage these OPs, one after the other.
 
@@ -233,12 +345,25 @@ def stage(
     """
     with ExitStack() as stack:
         objects = stack.enter_context(open_objects(settings, store))
-        staging = Staging(settings, ledger, store, objects, run_id=run_id)
+        staging = Staging(settings, ledger, run_id=run_id, progress=progress)
         staging.report.evicted.extend(evicted)
         for present in presents:
             if present.state in HAVE_PACKAGE:
-                staging.stage(present, actor=actor)
+                staging.stage(present, store, objects, actor=actor)
         return staging.report
+
+
+def complete_job(settings: Settings, ledger: Ledger, job_id: str, *, actor: str) -> StageReport | None:
+    """Let the package say what a job brought that was resumed by its id; None when it stages no frames."""
+    jobs = open_jobs(settings, ledger)
+    state = jobs.store.job(job_id)
+    if state.name != SOURCE or state.status is not Status.SUCCESS:
+        return None
+    staging = Staging(settings, ledger, run_id=None)
+    present = ledger.present(jobs.order(job_id).source_params["op_id"])
+    if present.state in HAVE_PACKAGE:
+        staging.complete(present, jobs, job_id, actor=actor)
+    return staging.report
 
 
 def evict_published(settings: Settings, presents: Iterable[Present]) -> list[str]:

@@ -1,11 +1,13 @@
 """The level-1 frames of the OPs that are next, as an asset; what it does is in ``staging``."""
 
 from collections import Counter
+from typing import Any
 
 import dagster as dg
 
 from dagster_l2.assets.ledger import PIPELINE, failed_spec, nothing_failed
-from dagster_l2.assets.tables import counts_table
+from dagster_l2.assets.tables import counts_table, picture
+from dagster_l2.inputs import package_folder, read_picture
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.staging import stage_next
 
@@ -19,7 +21,7 @@ from dagster_l2.staging import stage_next
     check_specs=[failed_spec(["inputs", "frames"])],
 )
 def frames(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
-    """Stage the frames of claimed OPs and of the head of the queue; remove those of published ones."""
+    """Stage and check the frames of claimed OPs and of the queue's head; remove those of published ones."""
     with one_sentence(), l2.ledger() as ledger, l2.store() as store:
         report = stage_next(l2.settings, ledger, store, actor=PIPELINE, run_id=context.run.run_id)
     for op_id, reason in report.failed:
@@ -28,13 +30,16 @@ def frames(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Ma
         f"stage: {report.files} frames of {len(report.staged)} OPs, {len(report.already)} there already,"
         f" {len(report.evicted)} removed after publishing"
     )
-    return dg.MaterializeResult(
-        check_results=[nothing_failed(report.failed)],
-        metadata={
-            "staged": len(report.staged),
-            "frames": report.files,
-            "bytes": report.bytes,
-            "removed": len(report.evicted),
-            "left out": counts_table("reason", Counter(reason for _, reason in report.left_out)),
-        },
-    )
+    metadata: dict[str, Any] = {
+        "staged": len(report.staged),
+        "frames": report.files,
+        "bytes": report.bytes,
+        "removed": len(report.evicted),
+        "left out": counts_table("reason", Counter(reason for _, reason in report.left_out)),
+    }
+    for op_id in (*report.staged, *report.already)[:1]:
+        metadata["frames of"] = op_id
+        png = read_picture(package_folder(l2.settings.data, op_id))
+        if png is not None:
+            metadata["quick look"] = picture(png)
+    return dg.MaterializeResult(check_results=[nothing_failed(report.failed)], metadata=metadata)

@@ -12,6 +12,7 @@ import click
 from dagster_l2.cli.interrupt import stop_on_interrupt
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, show_warnings
 from dagster_l2.cli.progress import Counter
+from dagster_l2.cli.work import acting
 from dagster_l2.errors import L2Error
 from dagster_l2.settings import Settings, load_settings
 
@@ -141,6 +142,7 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
     show_warnings()
     from dagster_l2.batch import FailureClass, Status
     from dagster_l2.downloads import go_on
+    from dagster_l2.staging import complete_job
     from dagster_l2.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
@@ -153,6 +155,7 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
             stop=stop,
             progress=lambda done, of, records: counter.say(f"  {done}/{of} tasks, {records:,} records"),
         )
+        completed = complete_job(settings, ledger, job, actor=acting(None))
     content = _content(settings, job)
     if as_json:
         print_json(content)
@@ -161,6 +164,8 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
         _print("Failures by class", content["failures"])
     if state.status is not Status.SUCCESS:
         raise L2Error(f"Not all of job {job} came home; l2 jobs show {job} says what is missing.")
+    if completed is not None and completed.failed:
+        raise L2Error(completed.failed[0][1])
 
 
 def _content(settings: Settings, job_id: str) -> dict[str, Any]:

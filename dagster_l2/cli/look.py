@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dagster_l2.cli.frames import staging_of, staging_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
 from dagster_l2.cli.people import people_of, people_pairs
@@ -182,6 +183,9 @@ def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_
     if content["criteria"]:
         click.echo("\nCriteria")
         print_rows(content["criteria"], CRITERIA_COLUMNS)
+    if content["staging"]:
+        click.echo("\nLevel-1 frames")
+        print_pairs(staging_pairs(content["staging"]))
     if content["people"]["notes"]:
         click.echo("\nNotes")
         print_rows(content["people"]["notes"], ("recorded_at", "actor", "text"))
@@ -212,6 +216,7 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
         "qualification": qualified,
         "criteria": criteria,
         "input_package": present.details.get("package"),
+        "staging": staging_of(settings, op),
         "hand_overs": _hand_overs(ledger, op),
     }
 
@@ -230,6 +235,7 @@ def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
         "qualification": [],
         "criteria": [],
         "input_package": present.details.get("package"),
+        "staging": None,
         "hand_overs": _hand_overs(ledger, op, moment.until),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
 from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.settings import load_settings
@@ -22,15 +23,21 @@ def stage_command(ops: tuple[str, ...], as_json: bool) -> None:
     settings = load_settings()
     from dagster_l2.staging import HAVE_PACKAGE, stage, stage_next
 
-    with open_ledger(settings) as ledger, open_store(settings) as store:
+    with Counter() as counter, open_ledger(settings) as ledger, open_store(settings) as store:
+
+        def progress(op_id: str, here: int, of: int) -> None:
+            counter.say(f"  {shown(op_id)}: {here:,} of {of:,} frames")
+
         if ops:
             presents = [ledger.present(op) for op in ops]
             for present in presents:
                 if present.state not in HAVE_PACKAGE:
                     raise WrongUse(f"{shown(present.op_id)} is {present.state}; it has nothing to stage.")
-            report = stage(settings, ledger, store, presents, actor=acting(None), run_id=None)
+            report = stage(
+                settings, ledger, store, presents, actor=acting(None), run_id=None, progress=progress
+            )
         else:
-            report = stage_next(settings, ledger, store, actor=acting(None), run_id=None)
+            report = stage_next(settings, ledger, store, actor=acting(None), run_id=None, progress=progress)
     rows = [{"op_id": op, "outcome": "staged"} for op in report.staged]
     rows += [{"op_id": op, "outcome": "there already"} for op in report.already]
     rows += [{"op_id": op, "outcome": "removed, published"} for op in report.evicted]

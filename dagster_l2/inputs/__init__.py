@@ -6,6 +6,7 @@ the observing program may be inverted (dbt), its states (ledger), where the data
 
 from __future__ import annotations
 
+from dagster_l2.inputs.checks import Finding, FramesWrong, check_frames
 from dagster_l2.inputs.frames import (
     Collection,
     Frame,
@@ -30,7 +31,11 @@ from dagster_l2.inputs.package import (
     read_package,
     write_package,
 )
+from dagster_l2.inputs.pictures import PICTURE_FILE, quicklook, read_picture
 from dagster_l2.inputs.staging import (
+    MISSING_FILE,
+    SOURCE,
+    WRONG_FILE,
     FramesNotStaged,
     FrameStaging,
     absent,
@@ -38,18 +43,27 @@ from dagster_l2.inputs.staging import (
     evict,
     is_staged,
     mark_staged,
+    remove_frames,
     staged_bytes,
+    staged_frames,
+    standing,
 )
 
 __all__ = [
+    "MISSING_FILE",
     "PACKAGE_FILE",
+    "PICTURE_FILE",
+    "SOURCE",
+    "WRONG_FILE",
     "Collection",
+    "Finding",
     "FolderObjects",
     "Frame",
     "FrameListUnusable",
     "FrameNotFetched",
     "FrameStaging",
     "FramesNotStaged",
+    "FramesWrong",
     "HttpObjects",
     "InputDataset",
     "InputError",
@@ -59,16 +73,22 @@ __all__ = [
     "absent",
     "build_package",
     "bytes_of",
+    "check_frames",
     "digest",
     "evict",
     "is_staged",
     "mark_staged",
     "package_details",
     "package_folder",
+    "quicklook",
     "read_frames",
     "read_listing",
     "read_package",
+    "read_picture",
+    "remove_frames",
     "staged_bytes",
+    "staged_frames",
+    "standing",
     "write_http_list",
     "write_listing",
     "write_package",

@@ -20,7 +20,7 @@ FRAMES_FOLDER = "frames"
 TRANSFER_FOLDER = "transfer"
 _AVAILABLE = "AVAILABLE"
 _LEVEL_1 = "L1"
-_LISTING = "frames_listed.json"
+LISTING_FILE = "frames_listed.json"
 
 
 class FrameListUnusable(L2Error):
@@ -105,7 +105,7 @@ def digest(frames: Sequence[Frame]) -> str:
 
 def write_listing(folder: Path, frames: Sequence[Frame]) -> Path:
     """Keep the list of an OP's frames in its folder, for the workers that stage them."""
-    path = folder / _LISTING
+    path = folder / LISTING_FILE
     write_json(path, [asdict(frame) for frame in frames], indent=None)
     return path
 

@@ -1,13 +1,16 @@
 """Frames brought into the input package of an OP, as a source of the batch engine.
 
-A window is a day of observation, a chunk some of its frames; the rows say what arrived and its SHA-256. When
-an OP is staged, and what follows when it can't be, is decided outside.
+A window is a day of observation, a chunk some of its frames; the rows say what arrived, its SHA-256 and what
+its header says. When an OP is staged, and what follows when it can't be, is decided outside.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,24 @@ import polars as pl
 from dagster_l2.batch import DAY, Chunk, FailureClass, FetchedChunk, Window
 from dagster_l2.errors import L2Error, one_sentence_of
 from dagster_l2.files import sha256, write_json
-from dagster_l2.inputs.frames import FRAMES_FOLDER, Frame, digest
+from dagster_l2.inputs.checks import CHECKS, not_listed
+from dagster_l2.inputs.frames import (
+    FRAMES_FOLDER,
+    LISTING_FILE,
+    Frame,
+    FrameListUnusable,
+    digest,
+    read_listing,
+)
+from dagster_l2.inputs.level1 import HEADER_SCHEMA, read_header
 from dagster_l2.inputs.objects import FrameNotFetched, Objects
 from dagster_l2.inputs.package import read_package, write_package
+from dagster_l2.inputs.pictures import PICTURE_FILE
 
 SOURCE = "frames"
 STAGED_FILE = "frames.json"
+MISSING_FILE = "frames_missing.json"
+WRONG_FILE = "frames_wrong.json"
 _MOST_IN_CHUNK = 64
 _SCHEMA: dict[str, pl.DataType] = {
     "object_key": pl.String(),
@@ -31,7 +46,11 @@ _SCHEMA: dict[str, pl.DataType] = {
     "bytes": pl.Int64(),
     "sha256": pl.String(),
     "observed_at": pl.Datetime("us"),
+    **HEADER_SCHEMA,
 }
+# What is kept of a header once it was checked: the frame's place in the raster.
+_KEPT = ("object_key", "dataset_id", "path", "bytes", "sha256", "stokes", "map", "step", "begins_at")
+CUBES_FOLDER = "cubes"
 
 
 class FramesNotStaged(L2Error):
@@ -68,20 +87,31 @@ class FrameStaging:
         Of the input package; the frames come below its ``frames``.
     objects
         Where they come from.
+    progress
+        Told how many frames are here, of how many, as they come; from several threads.
     """
 
     name = SOURCE
-    schema_version = 1
+    schema_version = 2
     schema: Mapping[str, pl.DataType] = _SCHEMA
     key: tuple[str, ...] = ("observed_at", "object_key")
     newest_by = "bytes"  # a frame never changes: either of two rows of one will do
     sort_by: tuple[str, ...] = ("observed_at", "object_key")
 
-    def __init__(self, op_id: str, frames: Sequence[Frame], folder: Path, objects: Objects) -> None:
+    def __init__(
+        self,
+        op_id: str,
+        frames: Sequence[Frame],
+        folder: Path,
+        objects: Objects,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._frames = sorted(
             (frame for frame in frames if frame.is_available), key=lambda frame: frame.observed_at
         )
         self._folder, self._objects = folder / FRAMES_FOLDER, objects
+        self._progress, self._here = progress, itertools.count(1)
         self.query: Mapping[str, Any] = {"op_id": op_id, "frames": digest(frames)}
 
     def windows(self) -> list[Window]:
@@ -124,30 +154,34 @@ class FrameStaging:
             try:
                 if not (target.is_file() and frame.size in (None, target.stat().st_size)):
                     self._objects.fetch(frame, target)
+                rows.append(self._row(frame, target))
+                if self._progress is not None:
+                    self._progress(next(self._here), len(self._frames))
             except FrameNotFetched as error:
                 failed.append((frame, error))
-                continue
             except OSError as error:
                 raise StagingStopped(one_sentence_of(error)) from error
-            rows.append(
-                (
-                    frame.object_key,
-                    frame.dataset_id,
-                    str(Path(FRAMES_FOLDER) / frame.path),
-                    target.stat().st_size,
-                    sha256(target),
-                    frame.observed_at,
-                )
-            )
         if failed:
             raise FramesNotStaged(
                 one_sentence_of(failed[0][1]),
                 [frame.object_key for frame, _ in failed],
                 is_passing=any(error.transient for _, error in failed),
             )
-        frame_rows = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        frame_rows = pl.DataFrame(rows, schema=_SCHEMA)
         total = int(frame_rows["bytes"].sum())
         return FetchedChunk(frame_rows, received=len(rows), expected=len(rows), bytes=total)
+
+    @staticmethod
+    def _row(frame: Frame, target: Path) -> dict[str, Any]:
+        return {
+            "object_key": frame.object_key,
+            "dataset_id": frame.dataset_id,
+            "path": str(Path(FRAMES_FOLDER) / frame.path),
+            "bytes": target.stat().st_size,
+            "sha256": sha256(target),
+            "observed_at": frame.observed_at,
+            **read_header(target),
+        }
 
     def _between(self, start: datetime, end: datetime) -> list[Frame]:
         low, high = start.replace(tzinfo=None), end.replace(tzinfo=None)
@@ -164,53 +198,129 @@ def absent(folder: Path, frames: Sequence[Frame]) -> list[str]:
     return out
 
 
+def remove_frames(folder: Path, frames: Sequence[Frame], keys: Iterable[str]) -> None:
+    """Remove staged frames, so that they are fetched anew."""
+    wanted = set(keys)
+    for frame in frames:
+        if frame.object_key in wanted:
+            (folder / FRAMES_FOLDER / frame.path).unlink(missing_ok=True)
+
+
 def bytes_of(frames: Sequence[Frame]) -> int:
     """What the available frames take, as far as the store says."""
     return sum(frame.size or 0 for frame in frames if frame.is_available)
 
 
 def staged_bytes(folder: Path) -> int:
-    """What the frames in an input package take."""
-    root = folder / FRAMES_FOLDER
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    """What the frames in an input package, and the cubes made of them, take."""
+    roots = (folder / FRAMES_FOLDER, folder / CUBES_FOLDER)
+    return sum(path.stat().st_size for root in roots for path in root.rglob("*") if path.is_file())
 
 
 def is_staged(folder: Path, frames: Sequence[Frame]) -> bool:
-    """Whether a package says that just these frames are staged, and they are there."""
-    said = read_package(folder).get("frames") or {}
-    return said.get("listed") == digest(frames) and not absent(folder, frames)
+    """Whether a package says that just these frames are staged and were checked, and they are there."""
+    package = read_package(folder)
+    said = package.get("frames") or {}
+    is_said = package["staged"] and said.get("listed") == digest(frames) and said.get("checks") == CHECKS
+    return bool(is_said) and not absent(folder, frames)
 
 
-def mark_staged(folder: Path, frames: Sequence[Frame], arrived: pl.DataFrame) -> dict[str, Any]:
+def mark_staged(
+    folder: Path, frames: Sequence[Frame], arrived: pl.DataFrame, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write down what was staged: each frame in ``frames.json``, the sums in the package.
+
+    Parameters
+    ----------
+    provenance
+        Where the frames came from, when, and by what.
 
     Returns
     -------
     dict
         What the package says of its frames.
     """
-    rows = arrived.sort("observed_at", "object_key").drop("observed_at").to_dicts()
+    rows = arrived.sort("observed_at", "object_key").select(_KEPT).to_dicts()
+    for row in rows:
+        row["begins_at"] = row["begins_at"].isoformat()
     write_json(folder / STAGED_FILE, rows, indent=None)
+    package = read_package(folder)
     said = {
         "folder": FRAMES_FOLDER,
         "files": len(rows),
         "bytes": int(arrived["bytes"].sum()),
         "listed": digest(frames),
+        "checks": CHECKS,
         "list": STAGED_FILE,
         "sha256": sha256(folder / STAGED_FILE),
         "lost": [frame.object_key for frame in frames if frame.status == "LOST"],
         "removed": [frame.object_key for frame in frames if frame.status == "REMOVED"],
+        "datasets_not_listed": not_listed(package, frames),
+        "provenance": dict(provenance),
     }
-    write_package(folder, {**read_package(folder), "staged": True, "frames": said})
+    write_package(folder, {**package, "staged": True, "frames": said})
     return said
 
 
+def staged_frames(folder: Path) -> list[dict[str, Any]]:
+    """The frames that were staged, as `mark_staged` listed them.
+
+    Raises
+    ------
+    FramesNotStaged
+        When the package has none, or their list is damaged.
+    """
+    try:
+        said = read_package(folder)["frames"]
+        if not read_package(folder)["staged"] or sha256(folder / STAGED_FILE) != said["sha256"]:
+            raise KeyError
+        rows: list[dict[str, Any]] = json.loads((folder / STAGED_FILE).read_text(encoding="utf-8"))
+    except (OSError, KeyError, ValueError):
+        raise FramesNotStaged(f"No frames are staged in {folder}; `l2 stage` brings them.") from None
+    return rows
+
+
 def evict(folder: Path) -> int:
-    """Remove the staged frames of an OP; how many bytes that made free. The list of them stays."""
+    """Remove the staged frames of an OP and the cubes made of them; how many bytes that made free.
+
+    The list of the frames, their hashes and the picture stay.
+    """
     freed = staged_bytes(folder)
-    if (folder / FRAMES_FOLDER).is_dir():
+    roots = [folder / name for name in (FRAMES_FOLDER, CUBES_FOLDER) if (folder / name).is_dir()]
+    if roots:
         package = read_package(folder)
         if package.get("staged"):
             write_package(folder, {**package, "staged": False})
-        shutil.rmtree(folder / FRAMES_FOLDER)
+    for root in roots:
+        shutil.rmtree(root)
     return freed
+
+
+def standing(folder: Path) -> dict[str, Any]:
+    """How the staging of an OP stands, also while it goes on; None for what is not known.
+
+    Returns
+    -------
+    dict
+        ``staged``; ``frames`` here of ``frames_listed``, ``bytes`` of ``bytes_listed``; what did not arrive
+        (``missing``) and what was wrong (``wrong``); ``picture`` and ``cubes``, paths in the folder.
+    """
+    package = read_package(folder)
+    out: dict[str, Any] = {"staged": bool(package["staged"]), "frames": None, "frames_listed": None}
+    out |= {"bytes": staged_bytes(folder), "bytes_listed": None}
+    with suppress(FrameListUnusable):
+        frames = [frame for frame in read_listing(folder / LISTING_FILE) if frame.is_available]
+        out["frames"] = len(frames) - len(absent(folder, frames))
+        out |= {"frames_listed": len(frames), "bytes_listed": bytes_of(frames)}
+    out["missing"] = _read_list(folder / MISSING_FILE)
+    out["wrong"] = _read_list(folder / WRONG_FILE)
+    out["picture"] = PICTURE_FILE if (folder / PICTURE_FILE).is_file() else None
+    out["cubes"] = [f"{CUBES_FOLDER}/{path.name}" for path in sorted((folder / CUBES_FOLDER).glob("*.fits"))]
+    return out
+
+
+def _read_list(path: Path) -> list[Any]:
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return []

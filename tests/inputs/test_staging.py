@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from dagster_l2.batch import jobs_in_short
+from dagster_l2.cli import _run
 from dagster_l2.files import watch_steps
 from dagster_l2.inputs import (
     Collection,
@@ -23,6 +25,7 @@ from dagster_l2.inputs import (
     package_details,
     package_folder,
     read_package,
+    standing,
     write_package,
     write_transfer_lists,
 )
@@ -32,11 +35,12 @@ from dagster_l2.staging import StageReport, evict_published, stage
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
 from dagster_l2.wiring import open_ledger
+from tests.inputs.frame_kit import RANGE_NM, frame_bytes, header
 
 OP = "eid_1_1_opAbcdef_R001.80000.13000000"
 MIDNIGHT = datetime(2025, 3, 1, 23, 59, 30)
 KEYS = ("pid_1_1/AAAAA/", "pid_1_1/BBBBB/")
-EACH = 90
+EACH = 66
 
 
 class Space:
@@ -84,10 +88,19 @@ class World:
         return {path for path in (self.folder / "frames").rglob("*") if path.is_file()}
 
 
-def frame(number: int, root: Path) -> dict[str, Any]:
-    """The record of a frame, and its bytes in the object space."""
+def frame(number: int, root: Path, **changes: Any) -> dict[str, Any]:
+    """The record of a frame, and its file in the object space."""
     key = f"{KEYS[number % 2]}VISP_{number:05d}_L1.fits"
-    content = hashlib.sha256(key.encode()).digest() * 40
+    begins_at = MIDNIGHT + timedelta(seconds=number / 2)
+    place = number // 2
+    said = header(
+        op_id=OP,
+        dataset_id=key.split("/")[1],
+        stokes="IQUV"[place % 4],
+        step=place // 4 + 1,
+        begins_at=begins_at,
+    )
+    content = frame_bytes({**said, **changes})
     path = root / "data" / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -96,7 +109,7 @@ def frame(number: int, root: Path) -> dict[str, Any]:
         "frameId": f"{number}",
         "bucket": "data",
         "objectKey": key,
-        "observationDate": (MIDNIGHT + timedelta(seconds=number / 2)).isoformat(),
+        "observationDate": begins_at.isoformat(),
         "createDate": "2025-03-02T00:00:00",
         "frameStatus": "AVAILABLE",
         "frameSize": len(content),
@@ -133,6 +146,9 @@ def prepare(ledger: Ledger, settings: Settings) -> None:
             "proposal_id": "pid_1_1",
             "frame_count": EACH - 1,
             "bucket": "data",
+            "stokes": "IQUV",
+            "wavelength_min_nm": RANGE_NM[0],
+            "wavelength_max_nm": RANGE_NM[1],
         }
         for name in ("AAAAA", "BBBBB")
     ]
@@ -175,6 +191,10 @@ def test_frames_are_staged_once_over_http(world: World) -> None:
     urls = (world.folder / "transfer" / "http.txt").read_text().split()
     assert urls[0] == f"{world.space.url}/data/{world.frames[0]['objectKey']}"
     assert world.present().state is State.PREPROCESSED
+    stands = standing(world.folder)
+    assert (stands["frames"], stands["frames_listed"]) == (2 * EACH - 2, 2 * EACH - 2)
+    assert (world.folder / stands["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert read_package(world.folder)["frames"]["provenance"]["frames_from"] == world.space.url
 
 
 def test_from_a_mounted_folder(world: World) -> None:
@@ -200,7 +220,7 @@ def test_frames_that_do_not_arrive_bring_the_op_to_error_with_their_list(world: 
     present = world.present()
     assert present.state is State.ERROR
     assert present.details["class"] == "permanent"
-    assert "2 of 178 frames did not arrive" in present.details["message"]
+    assert f"2 of {2 * EACH - 2} frames did not arrive" in present.details["message"]
     assert "HTTP 404" in present.details["message"]
     assert sorted(json.loads((world.folder / "frames_missing.json").read_text())) == sorted(gone)
     assert read_package(world.folder)["staged"] is False
@@ -214,6 +234,58 @@ def test_frames_that_do_not_arrive_bring_the_op_to_error_with_their_list(world: 
     check_whole(world)
     assert {path for path, _ in world.space.asked[before:]} <= {f"data/{key}" for key in gone}
     assert not (world.folder / "frames_missing.json").exists()
+
+
+def test_wrong_headers_bring_the_op_to_error_with_their_list(world: World) -> None:
+    frame(7, world.space.root, OBSPR_ID="another")
+    frame(8, world.space.root, STOKES="X")
+    report = world.stage(frames_from=str(world.space.root))
+    assert [op for op, _ in report.failed] == [OP]
+    present, wrong = world.present(), [world.frames[n]["objectKey"] for n in (7, 8)]
+    assert present.state is State.ERROR
+    assert (present.details["step"], present.details["class"]) == ("preprocess", "permanent")
+    assert f"2 of {2 * EACH - 2} frames are not those of the OP" in present.details["message"]
+    listed = json.loads((world.folder / "frames_wrong.json").read_text())
+    assert sorted(one["object_key"] for one in listed) == sorted(wrong)
+    assert {one["message"] for one in listed} == {
+        f"OBSPR_ID is 'another', not '{OP}'", "STOKES is 'X', not one of IQUV",
+    }  # fmt: skip
+    assert read_package(world.folder)["staged"] is False
+    assert standing(world.folder)["frames"] == 2 * EACH - 4  # the others stay
+    # Mended and retried, the OP is staged, and only the two are fetched anew.
+    for number in (7, 8):
+        frame(number, world.space.root)
+    world.ledger.retry(OP, actor="operator")
+    assert world.stage().staged == [OP]
+    check_whole(world)
+    assert {path for path, _ in world.space.asked} == {f"data/{key}" for key in wrong}
+    assert standing(world.folder)["wrong"] == []
+
+
+def test_a_staging_resumed_by_its_job_is_in_the_package(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        if name == "rename VISP_00100_L1.fits":
+            raise OSError(28, "No space left on device")
+
+    watch_steps(refuse)
+    try:
+        world.stage()
+    finally:
+        watch_steps(None)
+    world.ledger.retry(OP, actor="operator")
+    (job,) = jobs_in_short(world.ledger.engine)
+    assert job.status == "RUNNING"
+    monkeypatch.setenv("L2_DATA_DIR", str(world.settings.data))
+    monkeypatch.setenv("L2_FRAMES_FROM", world.space.url)
+    monkeypatch.setenv("L2_STORE_URL", str(world.settings.store_url))
+    assert _run(["jobs", "resume", job.job_id]) == 0
+    check_whole(world)
+    assert read_package(world.folder)["frames"]["provenance"]["job_id"] == job.job_id
+    asked = len(world.space.asked)
+    assert world.stage().already == [OP]
+    assert len(world.space.asked) == asked
 
 
 @pytest.mark.parametrize("at", ["rename VISP_00100_L1.fits", "write frames.json", "write inputs.json"])
