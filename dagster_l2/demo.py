@@ -11,7 +11,9 @@ import hashlib
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import safe_name
 from dagster_l2.gold import read_gold
+from dagster_l2.inputs import package_folder, read_package
 from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.preprocess import cubes_of
 from dagster_l2.products import write_products
 from dagster_l2.queue import live_queue
 from dagster_l2.settings import Settings
@@ -50,8 +52,16 @@ def play(settings: Settings, ledger: Ledger) -> str | None:
         lines=present.details.get("spectral_lines") or ["Fe I (630.15 nm)"],
         seed=1,
     )
+    _make_cubes(settings, present)
     ledger.submit_ready(present.op_id, products=str(folder), commit_hash=_SOFTWARE, actor=SCIENTIST)
     return present.op_id
+
+
+def _make_cubes(settings: Settings, present: Present) -> None:
+    """Show what a scientist may ask for; where the frames are not here, nobody misses it."""
+    folder = package_folder(settings.data, present.op_id)
+    if read_package(folder)["staged"]:
+        cubes_of(settings, present, folder)
 
 
 def played(ledger: Ledger) -> str | None:

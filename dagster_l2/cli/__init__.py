@@ -30,6 +30,7 @@ _COMMANDS = {
     "prioritize": ("people", "Set the priority of an OP, with a reason."),
     "assign": ("people", "Say who should take an OP."),
     "note": ("people", "Add a remark to an OP."),
+    "preprocess": ("preprocess", "Stage and check an OP's frames; with --cubes make cubes of them."),
     "stage": ("stage", "Bring the level-1 frames of OPs here."),
     "release": ("work", "Give a claimed OP back to the queue."),
     "ready": ("work", "Say that the products of a claimed OP are ready."),

@@ -137,8 +137,10 @@ def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
         click.echo("\nIn Error")
         print_rows(content["failed"])
     click.echo("\nWhere to look next")
+    own = {} if shown_op is None else {f".venv/bin/l2 show {shown(shown_op)}": "frames, picture, cubes"}
     print_pairs(
         {
+            **own,
             ".venv/bin/l2 queue": "who does what next; then l2 show OP, l2 history OP",
             "make ui": "the Dagster UI: graph, runs, checks",
             '.venv/bin/l2 sql "from op_latest_state"': "or any SQL on the analysts' file",

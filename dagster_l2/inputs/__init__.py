@@ -7,7 +7,9 @@ the observing program may be inverted (dbt), its states (ledger), where the data
 from __future__ import annotations
 
 from dagster_l2.inputs.checks import Finding, FramesWrong, check_frames
+from dagster_l2.inputs.cubes import CUBES_FILE, Cube, CubeRefused, cube_bytes, make_cubes, read_cubes
 from dagster_l2.inputs.frames import (
+    CUBES_FOLDER,
     Collection,
     Frame,
     FrameListUnusable,
@@ -50,12 +52,16 @@ from dagster_l2.inputs.staging import (
 )
 
 __all__ = [
+    "CUBES_FILE",
+    "CUBES_FOLDER",
     "MISSING_FILE",
     "PACKAGE_FILE",
     "PICTURE_FILE",
     "SOURCE",
     "WRONG_FILE",
     "Collection",
+    "Cube",
+    "CubeRefused",
     "Finding",
     "FolderObjects",
     "Frame",
@@ -74,13 +80,16 @@ __all__ = [
     "build_package",
     "bytes_of",
     "check_frames",
+    "cube_bytes",
     "digest",
     "evict",
     "is_staged",
+    "make_cubes",
     "mark_staged",
     "package_details",
     "package_folder",
     "quicklook",
+    "read_cubes",
     "read_frames",
     "read_listing",
     "read_package",

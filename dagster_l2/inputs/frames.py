@@ -17,6 +17,7 @@ from dagster_l2.errors import L2Error
 from dagster_l2.files import safe_name, write_durably, write_json
 
 FRAMES_FOLDER = "frames"
+CUBES_FOLDER = "cubes"
 TRANSFER_FOLDER = "transfer"
 _AVAILABLE = "AVAILABLE"
 _LEVEL_1 = "L1"

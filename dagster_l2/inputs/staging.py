@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from dagster_l2.errors import L2Error, one_sentence_of
 from dagster_l2.files import sha256, write_json
 from dagster_l2.inputs.checks import CHECKS, not_listed
 from dagster_l2.inputs.frames import (
+    CUBES_FOLDER,
     FRAMES_FOLDER,
     LISTING_FILE,
     Frame,
@@ -50,7 +52,6 @@ _SCHEMA: dict[str, pl.DataType] = {
 }
 # What is kept of a header once it was checked: the frame's place in the raster.
 _KEPT = ("object_key", "dataset_id", "path", "bytes", "sha256", "stokes", "map", "step", "begins_at")
-CUBES_FOLDER = "cubes"
 
 
 class FramesNotStaged(L2Error):
@@ -213,8 +214,13 @@ def bytes_of(frames: Sequence[Frame]) -> int:
 
 def staged_bytes(folder: Path) -> int:
     """What the frames in an input package, and the cubes made of them, take."""
-    roots = (folder / FRAMES_FOLDER, folder / CUBES_FOLDER)
-    return sum(path.stat().st_size for root in roots for path in root.rglob("*") if path.is_file())
+    total = 0
+    for root in (folder / FRAMES_FOLDER, folder / CUBES_FOLDER):
+        for where, _, names in os.walk(root):
+            for name in names:
+                with suppress(FileNotFoundError):  # somebody else gave it another name just now
+                    total += (Path(where) / name).stat().st_size
+    return total
 
 
 def is_staged(folder: Path, frames: Sequence[Frame]) -> bool:
@@ -258,6 +264,7 @@ def mark_staged(
         "datasets_not_listed": not_listed(package, frames),
         "provenance": dict(provenance),
     }
+    package.pop("cubes", None)  # those of other frames
     write_package(folder, {**package, "staged": True, "frames": said})
     return said
 
@@ -289,7 +296,7 @@ def evict(folder: Path) -> int:
     roots = [folder / name for name in (FRAMES_FOLDER, CUBES_FOLDER) if (folder / name).is_dir()]
     if roots:
         package = read_package(folder)
-        if package.get("staged"):
+        if package.pop("cubes", None) is not None or package["staged"]:
             write_package(folder, {**package, "staged": False})
     for root in roots:
         shutil.rmtree(root)

@@ -288,6 +288,32 @@ def test_a_staging_resumed_by_its_job_is_in_the_package(
     assert len(world.space.asked) == asked
 
 
+def test_cubes_are_made_on_request_and_go_with_the_frames(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("L2_DATA_DIR", str(world.settings.data))
+    monkeypatch.setenv("L2_FRAMES_FROM", str(world.space.root))
+    monkeypatch.setenv("L2_STORE_URL", str(world.settings.store_url))
+    assert _run(["preprocess", OP, "--cubes", "--json"]) == 0
+    cubes = json.loads(capsys.readouterr().out)["cubes"]
+    assert [cube["dataset_id"] for cube in cubes] == ["AAAAA", "BBBBB"]
+    assert all(cube["shape"][:1] == [4] for cube in cubes)
+    for cube in cubes:
+        assert (world.folder / "cubes" / cube["file"]).stat().st_size == cube["bytes"]
+    assert read_package(world.folder)["cubes"]["files"] == 2
+    assert _run(["show", OP]) == 0
+    shown = capsys.readouterr().out
+    assert f"{2 * EACH - 2} of {2 * EACH - 2}" in shown
+    assert cubes[0]["file"] in shown
+    assert "quicklook.png" in shown
+    assert _run(["preprocess", "nobody", "--cubes"]) != 0
+    monkeypatch.setenv("L2_STAGE_QUOTA_GB", "1e-6")
+    (world.folder / "cubes" / cubes[0]["file"]).unlink()
+    capsys.readouterr()
+    assert _run(["preprocess", OP, "--cubes"]) == 1
+    assert "L2_STAGE_QUOTA_GB" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("at", ["rename VISP_00100_L1.fits", "write frames.json", "write inputs.json"])
 def test_interrupted_at_a_step_it_goes_on(world: World, at: str) -> None:
     def refuse(name: str) -> None:
