@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         30, ge=0, description="Chunks that a job which failed has kept for another try go after so many days."
     )
 
-    scan_window_records: int = Field(2000, ge=1, description="A larger window of a scan is halved.")
+    scan_window_records: int = Field(3000, ge=1, description="A larger window of a scan is halved.")
     scan_workers: int = Field(4, ge=1, description="Windows of a scan in flight.")
     scan_accept_missing: bool = Field(False, description="Mark missing ones even above a tenth at once.")
     scan_every: str = Field("0 */6 * * *", description="Cron of the pass, UTC.")

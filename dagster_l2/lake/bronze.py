@@ -14,7 +14,10 @@ from pathlib import Path
 import polars as pl
 
 from dagster_l2.lake.commit import Claim, ResultManifest, commit_link, commit_parquet, committed_files
-from dagster_l2.lake.known import Known
+from dagster_l2.lake.known import Known, standing_for
+
+_FILES_AT_ONCE = 32
+"""Whose hashes and paths, as texts, are in memory together."""
 
 SCAN_COLUMNS: dict[str, pl.DataType] = {
     "scanned_at": pl.Datetime("us"),
@@ -128,11 +131,22 @@ class VersionLog:
         self._known = self._read_known()
 
     def _read_known(self) -> Known:
-        rows = self.table.scan_files(self._files, file_column="file")
-        paths = pl.Enum([str(path) for path in self._files])
-        rows = rows.select(self.key, "scanned_at", "content_hash", pl.col("file").cast(paths).to_physical())
-        newest = rows.collect().sort("scanned_at").unique(self.key, keep="last")
-        return Known(newest[self.key], newest["content_hash"], newest["file"].cast(pl.UInt32))
+        parts = [
+            self._versions(i, self._files[i : i + _FILES_AT_ONCE])
+            for i in range(0, max(1, len(self._files)), _FILES_AT_ONCE)
+        ]
+        rows = pl.concat(parts).sort(self.key, "scanned_at")
+        # What `unique` would build of a million keys is larger than all else that a scan holds.
+        is_last = pl.col(self.key).ne(pl.col(self.key).shift(-1)).fill_null(True)
+        newest = rows.filter(is_last)
+        return Known(newest[self.key], newest["content_hash"], newest["file"])
+
+    def _versions(self, first: int, files: Sequence[Path]) -> pl.DataFrame:
+        """Of each row the key, the moment, what stands for its hash, and the number of its file."""
+        rows = self.table.scan_files(files, file_column="file")
+        paths = pl.Enum([str(path) for path in files])
+        number = pl.col("file").cast(paths).to_physical().cast(pl.UInt32) + first
+        return rows.select(self.key, "scanned_at", standing_for(pl.col("content_hash")), number).collect()
 
     @property
     def known_keys(self) -> pl.Series:

@@ -16,6 +16,11 @@ _UNSEEN, _SEEN, _SAME = 0, 1, 2
 _GROWTH = 4
 
 
+def standing_for(content_hash: pl.Expr) -> pl.Expr:
+    """The 64 bits that stand for the hash of a content, in a query, so that the hashes are never all held."""
+    return content_hash.hash()
+
+
 @dataclass(slots=True)
 class _Run:
     """Versions in the order of their keys, each key once, and what was found of each since it is known."""
@@ -29,21 +34,21 @@ class Known:
 
     Sorted runs, each several times as long as the next: an addition is sorted alone, and merged with older
     runs only when they have grown alike. So neither a million records nor a thousand additions cost a Python
-    object for each key.
+    object for each key. ``contents`` are the hashes of the hashes, `standing_for`.
     """
 
-    def __init__(self, keys: pl.Series, hashes: pl.Series, files: pl.Series) -> None:
+    def __init__(self, keys: pl.Series, contents: pl.Series, files: pl.Series) -> None:
         self._runs: list[_Run] = []
-        self._add(keys, hashes, files, _UNSEEN)
+        self._add(keys, contents, files, _UNSEEN)
 
     def add(self, keys: pl.Series, hashes: pl.Series, file: int) -> None:
         """Take these versions, written to one file now, as the newest of their keys; each key once."""
-        self._add(keys, hashes, pl.repeat(file, len(keys), dtype=pl.UInt32, eager=True), _SAME)
+        self._add(keys, hashes.hash(), pl.repeat(file, len(keys), dtype=pl.UInt32, eager=True), _SAME)
 
-    def _add(self, keys: pl.Series, hashes: pl.Series, files: pl.Series, mark: int) -> None:
+    def _add(self, keys: pl.Series, contents: pl.Series, files: pl.Series, mark: int) -> None:
         if keys.is_empty():
             return
-        columns = [keys.alias("key"), hashes.hash().alias("content"), files.alias("file")]
+        columns = [keys.alias("key"), contents.alias("content"), files.alias("file")]
         rows = pl.DataFrame(columns).sort("key")
         self._runs.append(_Run(rows, np.full(len(rows), mark, np.uint8)))
         while len(self._runs) > 1 and len(self._runs[-2].rows) <= _GROWTH * len(self._runs[-1].rows):

@@ -88,7 +88,7 @@ class Sweep:
         query: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         git_commit: str | None = None,
-        window_records: int = 2000,
+        window_records: int = 3000,
         workers: int = 4,
         accept_missing: bool = False,
         progress: Callable[[int, int, int], None] | None = None,

@@ -18,13 +18,14 @@ import pyarrow as pa
 from pyarrow import compute
 from pyarrow import json as arrow_json
 
-from dagster_l2.store.fields import COUNT, DATETIME, STRUCT_KEYS, FieldType, RecordType
+from dagster_l2.store.fields import COUNT, STRUCT_KEYS, FieldType, RecordType
 from dagster_l2.store.moments import moments
 
 Record = dict[str, Any]
 
 _MAX_BYTES = 2**30  # Arrow reads a page as one block, whose size is a 32-bit number.
 _PLAIN_LENGTHS = (19, 26)  # of 2024-02-28T00:27:50, and with six digits of a fraction
+_MOMENT = pa.timestamp("us")
 _PLAIN: dict[FieldType, pa.DataType] = {
     FieldType.TEXT: pa.string(),
     FieldType.INT: pa.int64(),
@@ -126,33 +127,31 @@ def read_page(record_type: RecordType, content: bytes) -> Page | None:
 
 
 def _columns(record_type: RecordType, records: pa.StructArray) -> pl.DataFrame | None:
-    frame = pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_struct_array(records)))
-    columns = []
-    for field in record_type.fields:
-        column = frame[field.name].alias(field.column)
-        if field.required and column.null_count():
+    arrays = []
+    for field, array in zip(record_type.fields, records.flatten(), strict=True):
+        if field.required and array.null_count:
             return None
-        if field.type is FieldType.DATETIME:
-            try:
-                column = _moments(records.field(field.name), column)
-            except (ValueError, pl.exceptions.PolarsError):
-                return None
-        columns.append(column)
-    return pl.DataFrame(columns, schema=record_type.schema)
+        try:
+            arrays.append(_moments(array) if field.type is FieldType.DATETIME else array)
+        except (ValueError, pl.exceptions.PolarsError):
+            return None
+    names = [field.column for field in record_type.fields]
+    # One step for all columns: one by one they cost more than the values of a small page.
+    return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, names=names))
 
 
-def _moments(texts: pa.StringArray, column: pl.Series) -> pl.Series:
+def _moments(texts: pa.StringArray) -> pa.Array:
     """The same as `moments`, and much faster for texts as the store writes them."""
+    if texts.null_count == len(texts):
+        return pa.nulls(len(texts), _MOMENT)
     # Arrow takes days without a time as well; those are shorter.
     lengths = compute.min_max(compute.binary_length(texts))
-    if texts.null_count == len(texts):
-        return pl.Series(column.name, pl.repeat(None, len(texts), dtype=DATETIME, eager=True))
     if _PLAIN_LENGTHS[0] <= lengths["min"].as_py() and lengths["max"].as_py() <= _PLAIN_LENGTHS[1]:
         try:
-            return pl.Series(column.name, compute.cast(texts, pa.timestamp("us")), DATETIME)
+            return compute.cast(texts, _MOMENT)
         except pa.ArrowInvalid:
             pass
-    return moments(column)
+    return moments(pl.Series(texts)).to_arrow()
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -21,7 +21,7 @@ def test_it_answers_as_a_dictionary_does(
     first: dict[str, str], steps: list[tuple[bool, dict[str, str]]]
 ) -> None:
     keys, hashes = columns(first)
-    known = Known(keys, hashes, pl.repeat(0, len(keys), dtype=pl.UInt32, eager=True))
+    known = Known(keys, hashes.hash(), pl.repeat(0, len(keys), dtype=pl.UInt32, eager=True))
     model = {key: (text, 0) for key, text in first.items()}
     seen: set[str] = set()
     same: set[str] = set()

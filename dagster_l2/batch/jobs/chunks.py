@@ -51,7 +51,7 @@ class ChunkStore:
     def __init__(self, folder: Path, source: Source, *, is_kept: bool = True) -> None:
         self.folder = folder
         self._is_kept = is_kept
-        self._schema = dict(source.schema)
+        self._schema = pl.Schema(source.schema)
         self._order = order_of(source)
 
     def clean(self) -> None:
@@ -133,6 +133,8 @@ class ChunkStore:
         )
 
     def _cast(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if frame.schema == self._schema:
+            return frame
         return frame.select(pl.col(name).cast(dtype) for name, dtype in self._schema.items())
 
     def _read(self, marker: Path, unit_id: str, *, is_reused: bool) -> StoredChunk | None:
