@@ -84,12 +84,14 @@ def write_durably(path: Path, write: Callable[[Path], None], *, is_last: bool = 
         fsync_file(temporary)
         step(f"rename {path.name}")
         temporary.replace(path)
-    except BaseException:
+        if is_last:
+            step(f"fsync the folder of {path.name}")
+            fsync_folder(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write and an fsync know only a number
         raise
-    if is_last:
-        step(f"fsync the folder of {path.name}")
-        fsync_folder(path.parent)
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 2, is_last: bool = True) -> None:

@@ -1,4 +1,6 @@
-"""A process that lets copies of itself run a small job, kills each at another step, and lets another resume.
+"""A process that lets copies of itself run a small job, spoils each at another step, and lets another resume.
+
+Each copy is killed (``kill``), or the disk refuses it one operation (``refuse``).
 
 Forked from here a run costs hundredths of a second, where a new interpreter would cost a second. Nothing
 that makes threads may be called in this process itself, only in the copies.
@@ -17,9 +19,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
+
 from dagster_l2.batch import RunSummary
+from dagster_l2.errors import L2Error, one_sentence_of
 from dagster_l2.files import watch_steps
 
+from .failing_disk import Disk
 from .job_kit import Place, days, definition
 
 
@@ -79,12 +85,25 @@ def _die_at(folder: Path, at: int) -> None:
     run(folder)
 
 
+def _be_refused(folder: Path, at: int) -> None:
+    """Run on a disk that refuses one operation, and note what a person would be told."""
+    said: str | None = None
+    try:
+        with Disk(at, but=folder / "faltering").mounted():
+            run(folder)
+    except (OSError, L2Error) as error:
+        said = one_sentence_of(error)
+    except OperationalError as error:
+        said = str(error.orig)
+    (folder / "said.json").write_text(json.dumps(said))
+
+
 def _finish(folder: Path) -> None:
     run(folder)
     (folder / "digest").write_text(hashlib.sha256(merged(folder)).hexdigest())
 
 
-def _count(folder: Path) -> None:
+def _steps(folder: Path) -> None:
     steps: list[str] = []
     watch_steps(steps.append)
     _finish(folder)
@@ -92,23 +111,37 @@ def _count(folder: Path) -> None:
     (folder / "steps.json").write_text(json.dumps([step.replace(job.stem, "JOB") for step in steps]))
 
 
-def main(template: Path, folder: Path, part: int, parts: int) -> None:
+def _operations(folder: Path) -> None:
+    disk = Disk(but=folder / "faltering")
+    with disk.mounted():
+        run(folder)
+    _finish(folder)
+    (folder / "steps.json").write_text(json.dumps(disk.seen))
+
+
+def main(mode: str, template: Path, folder: Path, part: int, parts: int) -> None:
     folder.mkdir()
     gc.disable()  # a collection in a copy would touch, and so copy, every page
     whole = copy(template, folder / "whole")
-    assert _apart(lambda: _count(whole)) == 0
+    count = _steps if mode == "kill" else _operations
+    assert _apart(lambda: count(whole)) == 0
     steps = json.loads((whole / "steps.json").read_text())
-    after_kill = {}
+    after, said = {}, {}
     for at in range(part, len(steps), parts):
         some = copy(template, folder / str(at))
-        ended = _apart(lambda some=some, at=at: _die_at(some, at))  # type: ignore[misc]
-        assert ended == -signal.SIGKILL, (steps[at], ended)
+        if mode == "kill":
+            ended = _apart(lambda some=some, at=at: _die_at(some, at))  # type: ignore[misc]
+            assert ended == -signal.SIGKILL, (steps[at], ended)
+        else:
+            ended = _apart(lambda some=some, at=at: _be_refused(some, at))  # type: ignore[misc]
+            assert ended == 0, (steps[at], ended)
+            said[at] = json.loads((some / "said.json").read_text())
         code = _apart(lambda some=some: _finish(some))  # type: ignore[misc]
-        after_kill[at] = (some / "digest").read_text() if code == 0 else f"exit code {code}"
+        after[at] = (some / "digest").read_text() if code == 0 else f"exit code {code}"
         shutil.rmtree(some)
-    report = {"steps": steps, "merged": (whole / "digest").read_text(), "after_kill": after_kill}
+    report = {"steps": steps, "merged": (whole / "digest").read_text(), "after": after, "said": said}
     print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
