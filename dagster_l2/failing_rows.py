@@ -84,7 +84,12 @@ def _query(
         )
     if columns and set(columns) <= set(names):
         about = str(node["test_metadata"]["kwargs"].get("condition", ""))
-        extra = [name for name in names if name not in columns and re.search(rf"\b{name}\b", about)]
+        of_model = manifest["nodes"][node["attached_node"]]["columns"]
+        extra = [
+            name
+            for name in names
+            if name not in columns and (name not in of_model or re.search(rf"\b{name}\b", about))
+        ]
         return f"select {_list([*columns, *extra])} from ({failing}) order by all"
     return failing
 

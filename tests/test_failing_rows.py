@@ -60,6 +60,12 @@ def test_each_kind_of_test(manifest: dict[str, Any], warehouse: Any) -> None:
         {"op_id": "op_a", "seq": 1, "row_count": 2}
     ]
 
+    nulls = _test(manifest, "never_null", "int_op_wishes")
+    sql = "select op_id, 1 as priority, ['priority', 'x'] as null_columns from op_latest_state limit 1"
+    assert failing_rows(warehouse, manifest, nulls, sql) == [
+        {"op_id": "op_a", "null_columns": ["priority", "x"]}
+    ]
+
 
 def test_a_constraint_that_refuses_a_model(manifest: dict[str, Any], warehouse: Any) -> None:
     rows = failing_rows(

@@ -188,7 +188,7 @@ def test_staging_says_what_a_row_cannot_do_without(
         # A day of REACH is a million rows: their key is tested where they are used, not here again.
         if _layer(model) == "staging" and name != "stg_reach__observations":
             tests = {test["test_metadata"]["name"] for test in _tests(manifest, model)}
-            assert "not_null" in tests, name
+            assert "never_null" in tests, name
 
 
 def test_names_and_folders_agree(models: dict[str, dict[str, Any]]) -> None:
