@@ -22,6 +22,7 @@ from dagster_l2.downloads import reach_table
 from dagster_l2.files import only_one
 from dagster_l2.lake import BronzeTable, Description, register_views, write_gold
 from dagster_l2.metrics import write_metrics
+from dagster_l2.op_documents import documents_folder, write_documents
 from dagster_l2.project import warehouse_project
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.sources import ScanTables
@@ -197,7 +198,10 @@ def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Mate
             (warehouse_project.project_dir / "gold_macros.sql").read_text(encoding="utf-8"),
             gold_descriptions(),
         )
+        documents = write_documents(settings.gold, documents_folder(settings.lake))
     context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} marts")
+    if documents.changed:
+        context.log.info(f"gold: {len(documents.changed)} documents of inverted OPs are new or changed")
     with l2.ledger() as ledger:
         write_metrics(settings, ledger)
     return dg.MaterializeResult(
@@ -205,5 +209,6 @@ def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Mate
             "path": dg.MetadataValue.path(settings.gold),
             "bytes": written.bytes,
             "rows": counts_table("mart", written.rows),
+            "documents changed": len(documents.changed),
         }
     )

@@ -6,6 +6,12 @@ Here: the rules of publishing and the create with its check before and its read-
 
 from __future__ import annotations
 
+from dagster_l2.publishing.op_document import (
+    OP_DOCUMENT_SCHEMA,
+    OP_DOCUMENT_VERSION,
+    etag,
+    op_document,
+)
 from dagster_l2.publishing.publisher import Outcome, Publisher, PublishResult
 from dagster_l2.publishing.rules import (
     NoBucket,
@@ -21,6 +27,8 @@ from dagster_l2.publishing.rules import (
 )
 
 __all__ = [
+    "OP_DOCUMENT_SCHEMA",
+    "OP_DOCUMENT_VERSION",
     "NoBucket",
     "NotInverted",
     "NotTaken",
@@ -33,5 +41,7 @@ __all__ = [
     "RecordIncomplete",
     "choose_bucket",
     "differences",
+    "etag",
+    "op_document",
     "publish_blocker",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dagster_l2.products.level2.layout import Level2Request
+from dagster_l2.products.level2.layout import Level2Refused, Level2Request
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -116,10 +116,15 @@ def _headers_by_step(frames: Sequence[Path]) -> list[Mapping[str, Any]]:
 
     by_begin: dict[str, Mapping[str, Any]] = {}
     for path in sorted(frames):
-        # The table that holds a compressed image has all its keywords; nothing is unpacked for them.
-        with fits.open(path, disable_image_compression=True, memmap=False) as hdus:
-            header = hdus[-1].header
-            by_begin.setdefault(str(header["DATE-BEG"]), dict(header))
+        try:
+            # The table that holds a compressed image has all its keywords; nothing is unpacked for them.
+            with fits.open(path, disable_image_compression=True, memmap=False) as hdus:
+                header = hdus[-1].header
+                by_begin.setdefault(str(header["DATE-BEG"]), dict(header))
+        except (OSError, KeyError) as error:
+            raise Level2Refused(
+                f"The frame {path} cannot be read or has no time ({error}); stage the frames again."
+            ) from error
     return [by_begin[begin] for begin in sorted(by_begin)]
 
 

@@ -3,6 +3,7 @@
     'claimed_by': 'VARCHAR',
     'commit': 'VARCHAR',
     'bucket': 'VARCHAR',
+    'asdf_object_key': 'VARCHAR',
     'dataset_ids': ['VARCHAR'],
     'spectral_lines': ['VARCHAR'],
 } -%}
@@ -27,6 +28,7 @@ steps as (
         said.claimed_by,
         said['commit'] as commit_hash,
         said.bucket,
+        said.asdf_object_key,
         said.dataset_ids,
         said.spectral_lines
     from read
@@ -46,7 +48,8 @@ final as (
         coalesce(max_by(dataset_ids, seq), []) as dataset_ids,
         coalesce(max_by(spectral_lines, seq), []) as spectral_lines,
         max_by(commit_hash, seq) as commit_hash,
-        max_by(bucket, seq) as bucket
+        max_by(bucket, seq) as bucket,
+        max_by(asdf_object_key, seq) as asdf_object_key
     from steps
     group by inversion_id
 )
