@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from dagster_l2.errors import L2Error
 
+_TEMPORARY = re.compile(r"\.(\d+)-\d+\.tmp\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -92,6 +93,24 @@ def write_durably(path: Path, write: Callable[[Path], None], *, is_last: bool = 
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write and an fsync know only a number
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed `write_durably` left in a folder; those of the living stay."""
+    for path in folder.glob(".*.tmp"):
+        match = _TEMPORARY.search(path.name)
+        if match is not None and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it is another user's
+    return True
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 2, is_last: bool = True) -> None:

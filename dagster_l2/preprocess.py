@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dagster_l2.errors import L2Error
-from dagster_l2.files import only_one, sha256
+from dagster_l2.files import only_one, remove_leftovers, sha256
 from dagster_l2.inputs import (
     CUBES_FILE,
     CUBES_FOLDER,
@@ -71,6 +71,8 @@ def cubes_of(settings: Settings, present: Present, folder: Path) -> list[Cube]:
         reason = over_quota(settings, cube_bytes(folder, package, rows))
         if reason is not None:
             raise NotPreprocessed(f"The cubes of {present.op_id} are not made: {reason}.")
+        for place in (folder, folder / CUBES_FOLDER):
+            remove_leftovers(place)
         cubes = make_cubes(folder, package, rows)
         said = {
             "folder": CUBES_FOLDER,

@@ -21,7 +21,14 @@ import polars as pl
 from dagster_l2.batch import FailureClass, JobRequest, Jobs, Status, load_definition, new_job_id
 from dagster_l2.downloads import git_commit, open_jobs
 from dagster_l2.errors import error_class, one_sentence_of
-from dagster_l2.files import AlreadyRunning, only_one, safe_name, write_durably, write_json
+from dagster_l2.files import (
+    AlreadyRunning,
+    only_one,
+    remove_leftovers,
+    safe_name,
+    write_durably,
+    write_json,
+)
 from dagster_l2.gold import NoGold
 from dagster_l2.inputs import (
     MISSING_FILE,
@@ -158,6 +165,7 @@ class Staging:
             self.report.left_out.append((op_id, reason))
             return
         with self._alone(op_id):
+            remove_leftovers(folder)
             self._run(op_id, frames, folder, objects)
 
     def _run(self, op_id: str, frames: list[Frame], folder: Path, objects: Objects) -> None:
