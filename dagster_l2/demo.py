@@ -14,7 +14,7 @@ from dagster_l2.gold import read_gold
 from dagster_l2.inputs import package_folder, read_package
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.preprocess import cubes_of
-from dagster_l2.products import write_products
+from dagster_l2.products import SyntheticShape, write_products
 from dagster_l2.queue import live_queue
 from dagster_l2.settings import Settings
 
@@ -51,10 +51,18 @@ def play(settings: Settings, ledger: Ledger) -> str | None:
         inversion_id=inversion_id,
         lines=present.details.get("spectral_lines") or ["Fe I (630.15 nm)"],
         seed=1,
+        shape=SyntheticShape(y=_steps(settings, present)),
     )
     _make_cubes(settings, present)
     ledger.submit_ready(present.op_id, products=str(folder), commit_hash=_SOFTWARE, actor=SCIENTIST)
     return present.op_id
+
+
+def _steps(settings: Settings, present: Present) -> int:
+    """As many steps of the slit as every dataset of the package has: frames per Stokes parameter."""
+    package = read_package(package_folder(settings.data, present.op_id))
+    datasets = [dataset for group in package["groups"] for dataset in group["datasets"]]
+    return max(2, min(int(row["frame_count"]) // len(row["stokes"] or "IQUV") for row in datasets))
 
 
 def _make_cubes(settings: Settings, present: Present) -> None:

@@ -54,6 +54,9 @@ QUANTITIES = (
 )
 QUANTITY_INDEX = {quantity.name: index for index, quantity in enumerate(QUANTITIES)}
 
+# y are the steps of the slit, in the order of the frames, and x goes along the slit: the observatory's
+# level-2 example names the two axes `frame_y` and `slit_x`, and counts its frames along the first.
+STEP_AXIS, SLIT_AXIS = 2, 3
 MODEL_AXES = ("quantity", "depth", "y", "x")
 PROFILE_AXES = ("stokes", "wavelength", "y", "x")
 

@@ -42,7 +42,7 @@ _DEFAULT_WAVELENGTH_NM = 630.25
 
 @dataclass(frozen=True, slots=True)
 class SyntheticShape:
-    """Lengths of the axes; ``wavelengths`` counts over all lines together."""
+    """Lengths of the axes; ``wavelengths`` counts over all lines together, ``y`` the steps of the slit."""
 
     depth: int = 31
     wavelengths: int = 80

@@ -20,6 +20,8 @@ from dagster_l2.products.layout import (
     PRODUCT_FILES,
     QUANTITIES,
     QUANTITY_INDEX,
+    SLIT_AXIS,
+    STEP_AXIS,
     SYNTHETIC_KEYWORD,
 )
 from dagster_l2.products.level2.layout import LEVEL2_QUANTITIES, Level2Quantity, Level2Refused
@@ -77,7 +79,9 @@ class Contents:
     def __init__(self, model: Array, fitted: Array, observed: Array, lines: list[LineProfiles]) -> None:
         self._model, self._fitted, self._observed = model, fitted, observed
         self.lines = lines
-        self.depths, self.steps, self.slit_pixels = (int(length) for length in model.shape[1:])
+        self.depths, self.steps, self.slit_pixels = (
+            int(model.shape[axis]) for axis in (1, STEP_AXIS, SLIT_AXIS)
+        )
         self.log_tau = self._depth_axis()
         self.is_synthetic = False
 
