@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 
 from dagster_l2.lake import committed_files
+from dagster_l2.store.server import Faults
 from tests.end_to_end.kit import PATIENCE_S, Done, Pipeline, Store, wait_until
 from tests.end_to_end.reach_world import ReachWorld
 
 DAYS = 4
+# Longer than it takes to find out who waits, and no longer than a client waits for an answer.
+_LONG_S, _AT_ONCE = 8.0, 2
 # What a scan and a job stamp on their rows; all else is the source's.
 _STAMPS = ("scanned_at", "job_id")
 SMALL_WINDOWS = {"L2_SCAN_WINDOW_RECORDS": "40"}
@@ -50,36 +54,35 @@ def download(world: ReachWorld, name: str, crew: Mapping[str, str], *, kill_day:
         faults.add("slow", seconds=600, match=f"obTime=2025-05-{kill_day:02}T12", times=1)
     process = world.l2.start(*world.arguments(1, DAYS), **crew)
     if kill_day is not None:
-        wait_until(lambda: _fired(world, "slow"), process, "the worker waits")
-        os.kill(_holder(world, process, kill_day), signal.SIGKILL)
+        wait_until(lambda: _fired(world.udl.faults, "slow") > 0, process, "the worker waits")
+        os.kill(_holder(world.l2, process, f"batch-{kill_day - 1:05}"), signal.SIGKILL)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, f"{out}\n{err}"
     return Done(0, out, err)
 
 
-def _fired(world: ReachWorld, kind: str) -> bool:
-    return any(rule["kind"] == kind and rule["fired"] for rule in world.udl.faults.as_json())
+def _fired(faults: Faults, kind: str) -> int:
+    return sum(rule["fired"] for rule in faults.as_json() if rule["kind"] == kind)
 
 
-def _holder(world: ReachWorld, process: subprocess.Popen[str], day: int) -> int:
-    """The process that works on a day, by the task that it holds."""
+def _holder(l2: Pipeline, process: subprocess.Popen[str], batch_id: str | None = None) -> int:
+    """The process that works on a batch, or on any, by the task that it holds."""
     found: list[int] = []
 
     def is_known() -> bool:
-        for path in world.l2.data.glob("jobs/*/tasks/*/manifest.json"):
+        for path in l2.data.glob("jobs/*/tasks/*/manifest.json"):
             manifest = json.loads(path.read_text())
-            if manifest["status"] == "RUNNING" and manifest["batch_id"] == f"batch-{day - 1:05}":
-                found.append(_pid(world.l2, manifest["task_id"]))
+            is_it = manifest["batch_id"] == batch_id if batch_id else manifest["batch_id"] is not None
+            if manifest["status"] == "RUNNING" and is_it:
+                found.append(_pid(l2, manifest["task_id"]))
         return bool(found)
 
-    wait_until(is_known, process, "the task of the day is known")
+    wait_until(is_known, process, "the task is known")
     assert found[0] not in (process.pid, os.getpid())
     return found[0]
 
 
 def _pid(l2: Pipeline, task_id: str) -> int:
-    import sqlalchemy as sa
-
     url = l2.settings.get("L2_DATABASE_URL") or f"sqlite:///{l2.data / 'l2.sqlite'}"
     schema = f"{l2.settings['L2_DB_SCHEMA']}." if "L2_DB_SCHEMA" in l2.settings else ""
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
@@ -95,15 +98,44 @@ def output(done: Done) -> bytes:
     return Path(done.json["output"]).read_bytes()
 
 
-def scan(l2: Pipeline, store: Store, name: str, crew: Mapping[str, str]) -> Done:
-    """A whole scan into a data folder of that name, with one request of it turned down."""
+def scan(l2: Pipeline, store: Store, name: str, crew: Mapping[str, str], *, is_killed: bool = False) -> Done:
+    """A whole scan into a data folder of that name, with one request of it turned down.
+
+    ``is_killed``: one of its workers is, while it waits for the records of a window.
+    """
     store.faults.clear()
-    store.faults.add(
-        "status", status=429, headers={"Retry-After": "0"}, match="datasetInventories(", skip=6, times=1
-    )
+    asked, passed = "datasetInventories(", 6
+    if is_killed:
+        store.faults.add("slow", seconds=_LONG_S, match=asked, skip=passed)
+        passed = 0
+    else:
+        _turn_down_one(store, asked, passed)
+    mine = home(l2, name)
     with store.served() as settings:
-        mine = home(l2, name)
-        return mine("scan", "--json", **SMALL_WINDOWS, **settings, **crew)
+        process = mine.start("scan", "--json", **SMALL_WINDOWS, **settings, **crew)
+        if is_killed:
+            # All its workers wait by then.
+            wait_until(lambda: _fired(store.faults, "slow") >= _AT_ONCE, process, "the workers wait")
+            os.kill(_holder(mine, process), signal.SIGKILL)
+            store.faults.clear()
+            _turn_down_one(store, asked, passed)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, f"{out}\n{err}"
+    return Done(0, out, err)
+
+
+def _turn_down_one(store: Store, asked: str, passed: int) -> None:
+    store.faults.add("status", status=429, headers={"Retry-After": "0"}, match=asked, skip=passed, times=1)
+
+
+def claims(l2: Pipeline) -> list[int]:
+    """How often the task of each batch was taken up."""
+    engine = sa.create_engine(f"sqlite:///{l2.data / 'l2.sqlite'}")
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("select claims from batch_tasks where batch_id is not null"))
+        out = sorted(int(number) for number in found.scalars())
+    engine.dispose()
+    return out
 
 
 def scanned(l2: Pipeline, name: str) -> pl.DataFrame:

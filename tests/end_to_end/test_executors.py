@@ -12,6 +12,7 @@ from tests.end_to_end.crews import (
     DAYS,
     check_counts,
     check_lines,
+    claims,
     download,
     manifests,
     on,
@@ -58,18 +59,22 @@ def test_a_download_is_the_same_on_processes_and_on_dask_with_a_worker_killed(wo
     assert {task["status"] for task in manifests(world.l2)} == {"SUCCESS"}
 
 
-def test_a_scan_is_the_same_on_processes_and_on_dask(l2: Pipeline, tmp_path: Path) -> None:
+def test_a_scan_is_the_same_on_processes_and_on_dask_with_a_worker_killed(
+    l2: Pipeline, tmp_path: Path
+) -> None:
     store = Store(tmp_path, generated(60, seed=3))
     counts = scan(l2, store, "threads", on("threads")).json
     assert counts["new"] == len(store.records.datasets)
     expected = scanned(l2, "threads")
     for kind in ("processes", "dask"):
-        done = scan(l2, store, kind, on(kind))
+        done = scan(l2, store, kind, on(kind), is_killed=kind == "dask")
         assert done.json == counts
         assert scanned(l2, kind).equals(expected)
         mine = Pipeline(l2.home.parent / kind)
         check_lines(done, mine, "store")
         check_counts(mine, None)
+        # All but what the killed one held was done once.
+        assert claims(mine)[-2:] == ([1, 2] if kind == "dask" else [1, 1])
 
 
 def test_four_downloads_at_once_do_each_day_once_and_make_one_file(world: ReachWorld) -> None:
