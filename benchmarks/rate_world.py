@@ -32,8 +32,8 @@ class QuotaServer:
     """Admits so many requests in its window and turns the others down.
 
     ``kind``: ``sliding`` looks back from each request; ``fixed`` counts from moments of the clock (``phase``
-    seconds after a whole window). ``says``: ``headers`` (drafts, and Retry-After), ``retry_after`` or
-    ``bare``.
+    seconds after a whole window). ``says``: ``headers`` (drafts, and Retry-After), ``retry_after``, ``bare``,
+    or ``lying`` (headers of ten times the quota, all of it left, and to come again at once).
     """
 
     quota: Quota
@@ -60,6 +60,13 @@ class QuotaServer:
         reset = (self.admitted[0] if self.kind == "sliding" else start) + window - now
         wait = str(max(1, math.ceil(reset)))
         headers: dict[str, str] = {}
+        if self.says == "lying":
+            much, wait = 10 * requests, "0"
+            headers = {
+                "RateLimit-Limit": f"{much}, {much};w={window:g}",
+                "RateLimit-Remaining": str(much),
+                "RateLimit-Reset": wait,
+            }
         if self.says == "headers":
             headers = {
                 "RateLimit-Limit": f"{requests}, {requests};w={window:g}",

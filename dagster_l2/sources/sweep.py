@@ -191,13 +191,7 @@ class Sweep:
         request = JobRequest(
             definition=self._definition.model_copy(update={"batch_size": size, "executor": executor}),
             windows=windows,
-            source_params={
-                **self._query,
-                "lake": str(self._lake),
-                "job_id": report.job_id,
-                "scanned_at": report.scanned_at.isoformat(),
-                "total": report.total,
-            },
+            source_params={**self._query, **self._own_params()},
             sweep_id=report.job_id,
             job_id=report.job_id,
             run_id=self._run_id,
@@ -205,6 +199,14 @@ class Sweep:
             config_file="jobs/metadata_store.yaml",
         )
         self._jobs.run(request)
+
+    def _own_params(self) -> dict[str, Any]:
+        return {
+            "lake": str(self._lake),
+            "job_id": self.report.job_id,
+            "scanned_at": self.report.scanned_at.isoformat(),
+            "total": self.report.total,
+        }
 
     def _resume(self, job_id: str) -> None:
         params = self._jobs.order(job_id).source_params
@@ -232,7 +234,9 @@ class Sweep:
             return False
         asked = {**self._query, "lake": str(self._lake)}
         is_same = all(params.get(name) == value for name, value in asked.items())
-        return is_same and not (self._jobs.folders(job_id).root / _END).exists()
+        # What an earlier version began lacks some, and its workers could not be told what they need.
+        is_whole = set(self._own_params()) <= params.keys()
+        return is_same and is_whole and not (self._jobs.folders(job_id).root / _END).exists()
 
     def _known_jobs(self) -> list[Any]:
         return self._jobs.store.jobs(batch_jobs.c.name == self._definition.name)

@@ -94,3 +94,13 @@ def test_rows_of_a_job_without_a_merge_stay_until_they_are_taken_over(place: Pla
     assert clean(place) == []
     (place.root(done) / "taken").touch()
     assert clean(place) == ["folder"]
+
+
+def test_what_is_clean_is_not_read_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in range(3):
+        place.run(days(1, first))
+    assert clean(place) == ["folder"] * 3
+    read: list[Path] = []
+    monkeypatch.setattr("dagster_l2.lake.commit.sha256", lambda path: read.append(path) or "")
+    assert clean(place) == []
+    assert read == []

@@ -346,6 +346,8 @@ def test_ids_differ_however_many_start_in_one_second() -> None:
 
 
 def test_a_handler_that_is_not_there_or_makes_another_source_is_named(place: Place) -> None:
+    with pytest.raises(JobError, match=r"job_kit:FalteringSource cannot take up the job .*another version"):
+        place.run(days(1), definition=definition(handler="tests.batch.job_kit:FalteringSource"))
     with pytest.raises(JobError, match=r"no handler tests\.batch\.job_kit:none"):
         place.run(days(1), definition=definition(handler="tests.batch.job_kit:none"))
     with pytest.raises(JobError, match="makes the source other, not tiny"):

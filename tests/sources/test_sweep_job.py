@@ -120,6 +120,20 @@ def test_a_scan_killed_long_ago_is_not_gone_on_with(world: World, record: Make) 
     }
 
 
+def test_a_scan_that_an_earlier_version_began_is_made_anew(world: World, record: Make) -> None:
+    world.records = [record(5 * i) for i in range(20)]
+    killed(world, "database: task SUCCESS", 2)
+    old = last_job(world)
+    for path in jobs(world, "batches/*.json"):
+        content = json.loads(path.read_text())
+        del content["job"]["source_params"]["job_id"]
+        path.write_text(json.dumps(content))
+    kept = len(bronze(world))
+    report = world.scan()
+    assert report.job_id != old
+    assert (report.datasets.new, report.datasets.unchanged) == (20 - kept, kept)
+
+
 def jobs(world: World, name: str) -> list[Any]:
     return sorted((world.folder / "jobs").glob(f"*/{name}"))
 

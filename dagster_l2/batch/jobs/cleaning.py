@@ -56,10 +56,9 @@ def finished_folders(
     """
     for job in _ended(store, older_than):
         folders = JobFolders(jobs_root, scratch_root, job.job_id)
-        if job.status is not Status.SUCCESS or not _is_elsewhere(folders, is_taken_over):
-            continue
         paths = [path for name in _WORKING_FOLDERS if (path := folders.root / name).is_dir()]
-        if paths:
+        # Whether rows are whole takes reading them: only of jobs that have something left.
+        if paths and job.status is Status.SUCCESS and _is_elsewhere(folders, is_taken_over):
             yield _leftover(job.job_id, "folder", paths)
 
 

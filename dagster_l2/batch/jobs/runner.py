@@ -6,6 +6,7 @@ How many processes there are, and who starts them, is in ``coordinator`` and ``e
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -118,13 +119,20 @@ def load_source(handler: str, params: Mapping[str, Any]) -> Source:
     Raises
     ------
     JobError
-        When there is no such function.
+        When there is no such function, or it asks for other parameters than the job has.
     """
     module, _, name = handler.partition(":")
     try:
         make: Callable[..., Source] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise JobError(f"There is no handler {handler}; correct it in the job's definition.") from None
+    try:
+        inspect.signature(make).bind(**params)
+    except TypeError as error:
+        raise JobError(
+            f"The handler {handler} cannot take up the job ({error}): another version began it;"
+            " start the same work anew."
+        ) from None
     return make(**params)
 
 

@@ -52,6 +52,9 @@ def store_app(
 ) -> Starlette:
     """The local store as an ASGI app.
 
+    Its ``state`` has ``faults`` and ``requests``, a bounded log of (seconds since 1970, names): the
+    operations of a GraphQL request, else path and query.
+
     Parameters
     ----------
     records
@@ -60,69 +63,37 @@ def store_app(
         Asked for, raw, in the ``Authorization`` header of ``/graphql``; None leaves the store open.
     inversions_file
         SQLite file of the published inversions; made when missing, may be shared by two servers.
-    inclusive_bounds
-        Whether the Min and Max filters include their bound; the real store does not say.
-    unstable_ties
-        Whether records that sort alike change places between requests; the real store does not say either.
+    inclusive_bounds, unstable_ties
+        Whether the Min and Max filters include their bound, and whether records that sort alike change
+        places between requests; the real store says neither.
     strict_nulls
         Whether null in a never-null field is a GraphQL error instead of null.
-    allow_faults
-        Whether ``POST /_faults`` may set faults.
-    faults
-        The faults in force, to be changed in process.
-    reach
-        The observations served below ``/udl``; None: the whole generated fleet.
-    udl_token
-        Asked for in the ``Authorization`` header below ``/udl``, behind ``Basic``; None leaves it open.
-    udl_page
-        How many observations one answer holds at most, whatever is asked for.
+    faults, allow_faults
+        The faults in force, to be changed in process, and whether ``POST /_faults`` may set them.
+    reach, udl_token, udl_page
+        The observations served below ``/udl`` (None: the whole generated fleet), the token asked for there
+        behind ``Basic`` (None leaves it open), and how many observations one answer holds at most.
     frames_folder
         Where the frames of the ViSP datasets are made when they are asked for, to be listed and served below
         ``/objects``; None: there are only the frames of the dumps, as records.
-
-    Returns
-    -------
-    Starlette
-        Its ``state`` has ``faults`` and ``requests``, a bounded log of (seconds since 1970, names):
-        the operations of a GraphQL request, else path and query.
 
     Raises
     ------
     StoreError
         When the file of the inversions cannot be used.
     """
-    frames = None if frames_folder is None else FrameSpace(records.datasets, frames_folder)
-    server = _Server(
-        Catalog(
-            records,
-            inversions_file,
-            frames=frames,
-            inclusive_bounds=inclusive_bounds,
-            unstable_ties=unstable_ties,
-            strict_nulls=strict_nulls,
-        ),
-        token,
-        faults or Faults(),
+    catalog = Catalog(
+        records,
+        inversions_file,
+        frames=None if frames_folder is None else FrameSpace(records.datasets, frames_folder),
+        inclusive_bounds=inclusive_bounds,
+        unstable_ties=unstable_ties,
+        strict_nulls=strict_nulls,
     )
-    routes = [
-        Route("/graphql", server.graphql, methods=["POST"]),
-        Route("/datasets/v1", server.search, methods=["GET"]),
-        Route("/datasets/v1/searchValues", server.search_values, methods=["GET"]),
-        Route("/objects/{bucket}/{key:path}", server.an_object, methods=["GET"]),
-        Route("/healthz", server.health, methods=["GET"]),
-        *Udl(
-            reach or ReachFleet(),
-            udl_token,
-            server.faults,
-            note=lambda *names: server.requests.append((time.time(), names)),
-            max_page=udl_page,
-        ).routes(),
-    ]
-    if allow_faults:
-        routes.append(Route("/_faults", server.set_faults, methods=["GET", "POST", "DELETE"]))
-    app = Starlette(routes=routes, lifespan=server.lifespan)
-    app.state.faults = server.faults
-    app.state.requests = server.requests
+    server = _Server(catalog, token, faults or Faults())
+    udl = Udl(reach or ReachFleet(), udl_token, server.faults, server.note, max_page=udl_page)
+    app = Starlette(routes=[*server.routes(allow_faults), *udl.routes()], lifespan=server.lifespan)
+    app.state.faults, app.state.requests = server.faults, server.requests
     return app
 
 
@@ -146,6 +117,21 @@ class _Server:
         self._catalog = catalog
         self._token = token
         self._search_values: dict[str, Any] | None = None
+
+    def routes(self, allow_faults: bool) -> list[Route]:
+        routes = [
+            Route("/graphql", self.graphql, methods=["POST"]),
+            Route("/datasets/v1", self.search, methods=["GET"]),
+            Route("/datasets/v1/searchValues", self.search_values, methods=["GET"]),
+            Route("/objects/{bucket}/{key:path}", self.an_object, methods=["GET"]),
+            Route("/healthz", self.health, methods=["GET"]),
+        ]
+        if allow_faults:
+            routes.append(Route("/_faults", self.set_faults, methods=["GET", "POST", "DELETE"]))
+        return routes
+
+    def note(self, *names: str) -> None:
+        self.requests.append((time.time(), names))
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
