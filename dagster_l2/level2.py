@@ -5,6 +5,7 @@ Composed from the rooms: the layout and the writing are in ``products``, where t
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from dagster_l2.products import (
     Level2Refused,
     Level2Request,
     check_level2,
+    object_folder,
     read_level2,
     write_level2,
 )
@@ -31,6 +33,15 @@ _FE_I_630 = KNOWN_LINES[23]
 def level2_folder(data: Path) -> Path:
     """Where the level-2 files of all inversions lie, as ``<proposal>/inv_XXXXXX``."""
     return data / _FOLDER
+
+
+def files_of(data: Path, inversion_id: str) -> Level2Files | None:
+    """The level-2 files of an inversion, whichever its proposal; None before they are written."""
+    folder = level2_folder(data)
+    inside = object_folder("*", inversion_id).name
+    proposals = [path.parent.name for path in sorted(folder.glob(f"*/{glob.escape(inside)}"))]
+    found = (read_level2(folder, proposal, inversion_id) for proposal in proposals)
+    return next((files for files in found if files is not None), None)
 
 
 def write_files(

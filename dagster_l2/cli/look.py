@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dagster_l2.cli.frames import staging_of, staging_pairs
+from dagster_l2.cli.level2 import level2_of, level2_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
 from dagster_l2.cli.people import people_of, people_pairs
@@ -186,6 +187,9 @@ def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_
     if content["staging"]:
         click.echo("\nLevel-1 frames")
         print_pairs(staging_pairs(content["staging"]))
+    if content["level2"]:
+        click.echo("\nLevel-2 files")
+        print_pairs(level2_pairs(content["level2"]))
     if content["people"]["notes"]:
         click.echo("\nNotes")
         print_rows(content["people"]["notes"], ("recorded_at", "actor", "text"))
@@ -217,6 +221,7 @@ def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
         "criteria": criteria,
         "input_package": present.details.get("package"),
         "staging": staging_of(settings, op),
+        "level2": level2_of(settings, present.inversion_id),
         "hand_overs": _hand_overs(ledger, op),
     }
 
@@ -236,6 +241,7 @@ def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
         "criteria": [],
         "input_package": present.details.get("package"),
         "staging": None,
+        "level2": None,
         "hand_overs": _hand_overs(ledger, op, moment.until),
     }
 

@@ -30,6 +30,7 @@ from dagster_l2.products.level2 import (
     Level2Refused,
     Level2Request,
     check_level2,
+    object_folder,
     read_level2,
     write_level2,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "check_level2",
     "line_named",
     "lines_of",
+    "object_folder",
     "quicklook",
     "read_level2",
     "take_home",

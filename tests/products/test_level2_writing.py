@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from dagster_l2.cli.level2 import level2_of, level2_pairs
 from dagster_l2.files import sha256, watch_steps
+from dagster_l2.level2 import level2_folder
 from dagster_l2.products import (
     FITTED_FILE,
     KNOWN_LINES,
@@ -28,6 +30,7 @@ from dagster_l2.products import (
     read_level2,
     write_level2,
 )
+from dagster_l2.settings import load_settings
 from tests.products import level2_world as world
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -106,6 +109,21 @@ def test_the_manifest_lists_what_is_there(products: Path, files: Level2Files, tm
     check_level2(files)
     assert read_level2(tmp_path / "level2", world.PROPOSAL, world.INVERSION) == files
     assert read_level2(tmp_path / "level2", world.PROPOSAL, "inv.OTHER1") is None
+
+
+def test_show_names_the_files(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("L2_DATA_DIR", str(tmp_path))
+    settings = load_settings()
+    assert level2_of(settings, world.INVERSION) is None
+    assert level2_of(settings, None) is None
+    files = write_level2(products, level2_folder(tmp_path), world.request())
+    level2 = level2_of(settings, world.INVERSION)
+    assert level2 is not None
+    assert level2["files"] == files.names
+    pairs = level2_pairs(level2)
+    assert pairs["opened by dkist"] == "pid_1_118/inv_ABC123/INV_ABC123_L2_metadata.asdf"
+    assert pairs["steps"] == f"4, {files.names[0]} to {files.names[3]}"
+    assert pairs["pointing"] == "from the record's box"
 
 
 @pytest.mark.parametrize("which", [0, -1])

@@ -14,6 +14,7 @@ from dagster_l2.products.level2.layout import (
     Level2Quantity,
     Level2Refused,
     Level2Request,
+    object_folder,
 )
 from dagster_l2.products.level2.write import check_level2, read_level2, write_level2
 
@@ -26,6 +27,7 @@ __all__ = [
     "Level2Refused",
     "Level2Request",
     "check_level2",
+    "object_folder",
     "read_level2",
     "write_level2",
 ]
