@@ -1,4 +1,4 @@
-"""The sensor on science-ready events. Level-triggered: what waits in the ledger is looked at, no cursor.
+"""The sensor on science-ready events. Level-triggered: what waits at the doors and in the ledger, no cursor.
 
 A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
 """
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from dagster_l2.doors import take_in
 from dagster_l2.holds import waiting_reason
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
@@ -51,6 +52,8 @@ def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]
     ) -> dg.RunRequest | dg.SkipReason:
         with l2.ledger() as ledger:
+            for receipt in take_in(l2.settings, ledger):
+                context.log.info(f"{receipt.door} {receipt.source}: {receipt.outcome} {receipt.reason or ''}")
             waiting = waiting_work(ledger)
         if not waiting:
             return dg.SkipReason("No hand-over and no publication waits.")

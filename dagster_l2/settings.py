@@ -92,6 +92,16 @@ class Settings(BaseSettings):
     publish: Literal["auto", "approve"] = Field(
         "auto", description="auto: the ready event publishes; approve: an operator does."
     )
+    publish_area: Path | None = Field(
+        None, description="Folder that published files are copied to; unset: data/published."
+    )
+    bus_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ, amqp://user:password@host:5672/vhost, for catalog messages and ready events;"
+        " unset: messages wait in data/published/outbox.",
+    )
+    bus_exchange: str = Field("l2", description="Direct exchange that catalog messages go to.")
+    bus_queue: str = Field("l2.ready", description="Queue that ready events come from.")
     publish_bucket: str | None = Field(None, description="Bucket when the inputs do not share one.")
     publish_embargoed: bool = Field(False, description="Publish embargoed OPs too.")
 
@@ -118,7 +128,7 @@ class Settings(BaseSettings):
     log_format: LogFormat | None = Field(
         None, description="text or json: log lines on standard error; unset: warnings only."
     )
-    ready_sensor_s: int = Field(30, ge=5, description="Seconds between looks for ready events.")
+    ready_sensor_s: int = Field(5, ge=5, description="Seconds between looks for ready events.")
 
     @field_validator("store_kind", "publish", "executor", "log_format", mode="before")
     @classmethod
@@ -162,6 +172,11 @@ class Settings(BaseSettings):
         """What is set of the executor rules, over those of a job's definition."""
         rules = {"kind": self.executor, "workers": self.executor_workers, "address": self.dask_address}
         return {name: value for name, value in rules.items() if value is not None}
+
+    @property
+    def published_folder(self) -> Path:
+        """Where published files are copied to."""
+        return self.publish_area.expanduser().absolute() if self.publish_area else self.data / "published"
 
     @property
     def warehouse(self) -> Path:

@@ -36,7 +36,15 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.products import ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
-from dagster_l2.publishing import Publisher, PublishFailed, publish_blocker
+from dagster_l2.publishing import (
+    Bus,
+    BusUnavailable,
+    PublishArea,
+    Publisher,
+    PublishFailed,
+    ReleaseFile,
+    publish_blocker,
+)
 from dagster_l2.store import StoreClient, StoreError
 
 
@@ -157,7 +165,10 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
 def publish_inverted(
     ledger: Ledger,
     open_store: Callable[[], AbstractContextManager[StoreClient]],
+    data: Path,
     *,
+    area: PublishArea,
+    bus: Bus,
     mode: Literal["auto", "approve"],
     default_bucket: str | None,
     publish_embargoed: bool,
@@ -167,6 +178,15 @@ def publish_inverted(
 ) -> StepReport:
     """Publish every Inverted OP that nothing holds back; what holds one back is noted on it once.
 
+    Parameters
+    ----------
+    data
+        The data folder, with the products at home.
+    area, bus
+        Where the files go, and who carries the catalog messages.
+
+    Notes
+    -----
     The embargo is asked of the store at this moment: what the last scan saw may be hours old.
     """
     report = StepReport()
@@ -174,7 +194,7 @@ def publish_inverted(
     if not waiting:
         return report
     with open_store() as store:
-        publisher = Publisher(store, ledger, default_bucket)
+        publisher = Publisher(store, ledger, default_bucket, area=area, bus=bus)
         for present in sorted(waiting, key=lambda present: present.since):
             with _one_fails_alone(ledger, report, present, "publish", actor=actor, run_id=run_id):
                 try:
@@ -185,11 +205,20 @@ def publish_inverted(
                         report.refused.append((present.op_id, reason))
                         continue
                     publisher.publish(
-                        present.op_id, proposal_id=records[0]["primaryProposalId"], actor=actor, run_id=run_id
+                        present.op_id,
+                        proposal_id=records[0]["primaryProposalId"],
+                        actor=actor,
+                        run_id=run_id,
+                        files=_release_files(data, present),
                     )
                     report.done.append(str(present.inversion_id))
+                except AlreadyRunning:
+                    continue  # another run publishes it
                 except PublishFailed as error:
                     report.failed.append((present.op_id, str(error)))  # and in Error already
+                except BusUnavailable as error:
+                    report.failed.append((present.op_id, str(error)))  # no OP's failure, and so for all
+                    break
                 except StoreError as error:
                     # The store's failure, not the OP's: it stays Inverted, and the next run looks again.
                     report.failed.append((present.op_id, str(error)))
@@ -228,6 +257,15 @@ def _one_fails_alone(
             report.refused.append((seen.op_id, f"{message} ({moved})"))
         else:
             report.failed.append((seen.op_id, message))
+
+
+def _release_files(data: Path, present: Present) -> list[ReleaseFile]:
+    """The files of an inversion that go out: its verified products as they lie at home."""
+    home = data / "products" / safe_name(str(present.inversion_id))
+    return [
+        ReleaseFile(home / file["name"], file["name"], file["size"], file["sha256"])
+        for file in present.details.get("products") or ()
+    ]
 
 
 def _inverted_records(store: StoreClient, present: Present) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dagster_l2.batch import Limiter
     from dagster_l2.inputs import Objects
+    from dagster_l2.publishing import Bus
     from dagster_l2.store import StoreClient
     from dagster_l2.store.server import ReachFleet
 
@@ -124,6 +125,15 @@ def open_objects(settings: Settings, store: StoreClient | None = None) -> Iterat
 def objects_url(store: StoreClient) -> str:
     """The object space of a local store."""
     return f"{store.url}/objects"
+
+
+def open_bus(settings: Settings) -> Bus:
+    """Who carries catalog messages."""
+    from dagster_l2.publishing import Outbox, RabbitBus
+
+    if settings.bus_url is not None:
+        return RabbitBus(settings.bus_url.get_secret_value(), settings.bus_exchange)
+    return Outbox(settings.data / "published" / "outbox")
 
 
 def store_name(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from dagster_l2.assets import ledger as assets
 from dagster_l2.errors import L2Error, error_class, one_sentence_of
 from dagster_l2.ledger import Ledger, State, Verdict
 from dagster_l2.products import PRODUCT_FILES, SyntheticShape, write_products
+from dagster_l2.publishing import Outbox, PublishArea
 from dagster_l2.resources import default_resources
 from dagster_l2.settings import load_settings
 from dagster_l2.steps import StepReport, prepare_inputs, publish_inverted, settle_events
@@ -58,7 +59,9 @@ class World:
 
         now = datetime.now(UTC)
         rules = {"mode": "auto", "default_bucket": "data", "publish_embargoed": False, "now": now}
-        return publish_inverted(self.ledger, client, **rules, **STEP)
+        out = self.data / "published"
+        rules |= {"area": PublishArea(out), "bus": Outbox(out / "outbox")}
+        return publish_inverted(self.ledger, client, self.data, **rules, **STEP)
 
     def hand_over(self, op_id: str) -> Path:
         inversion = str(self.ledger.claim(op_id, actor="ann").inversion_id)

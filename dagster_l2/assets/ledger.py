@@ -19,10 +19,13 @@ from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
 from dagster_l2.deciding import verdict_of
+from dagster_l2.doors import take_in
 from dagster_l2.files import only_one
 from dagster_l2.ledger import Growing, Ledger, Retries
+from dagster_l2.publishing import PublishArea
 from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
+from dagster_l2.wiring import open_bus
 
 PIPELINE = "pipeline"
 
@@ -152,11 +155,19 @@ def input_packages(
 def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.MaterializeResult:
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
+        came_in = take_in(l2.settings, ledger)
         report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run.run_id)
+    for receipt in came_in:
+        if not receipt.is_taken:
+            context.log.warning(f"{receipt.source}: {receipt.outcome}: {receipt.reason}")
     for op_id, reason in report.refused:
         context.log.warning(f"hand-over of {op_id!r} refused: {reason}")
     context.log.info(f"hand-overs: {len(report.done)} accepted, {len(report.refused)} refused")
-    metadata: dict[str, Any] = {"accepted": len(report.done), "refused": len(report.refused)}
+    metadata: dict[str, Any] = {
+        "came in": len(came_in),
+        "accepted": len(report.done),
+        "refused": len(report.refused),
+    }
     if report.picture:
         metadata["last accepted"] = picture(report.picture)
     return dg.MaterializeResult(check_results=[nothing_failed(report.failed)], metadata=metadata)
@@ -177,6 +188,9 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
         report = publish_inverted(
             ledger,
             l2.store,
+            settings.data,
+            area=PublishArea(settings.published_folder),
+            bus=open_bus(settings),
             mode=settings.publish,
             default_bucket=settings.default_bucket,
             publish_embargoed=settings.publish_embargoed,

@@ -34,6 +34,7 @@ _COMMANDS = {
     "stage": ("stage", "Bring the level-1 frames of OPs here."),
     "release": ("work", "Give a claimed OP back to the queue."),
     "ready": ("work", "Say that the products of a claimed OP are ready."),
+    "inbox": ("inbox", "Every ready event that came in, and what became of it."),
     "withdraw": ("work", "Take back products that are not published yet, to redo them."),
     "publish": ("work", "Approve and publish an Inverted OP (operators)."),
     "reopen": ("work", "Open a Published OP again, with a reason (operators)."),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import re
+import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.holds import approve, waiting_reason
 from dagster_l2.ledger import (
     Conflict,
+    Delivery,
     ErrorClass,
     IllegalTransition,
     Ledger,
     NotAllowed,
+    ReadyWord,
     State,
     Transition,
 )
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger
 
+_ADDRESS = re.compile(r"(https?|globus)://")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
 
 as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the user's name unless given.")
@@ -106,46 +111,70 @@ def release_command(op: str, name: str | None, as_json: bool) -> None:
 
 @click.command("ready")
 @click.argument("op")
-@click.option("--products", required=True, type=click.Path(path_type=Path), help="Folder of the FITS files.")
+@click.option(
+    "--products",
+    required=True,
+    metavar="PLACE",
+    help="Folder of the FITS files, or its http(s):// address.",
+)
 @click.option("--commit", required=True, metavar="HASH", help="Commit of the inversion software.")
 @click.option("--datasets", metavar="ID,ID", help="The datasets that were inverted; all of the package.")
+@click.option("--event-id", metavar="ID", help="Known again by it when it is said twice; drawn unless given.")
 @click.option("--inputs-changed-ok", is_flag=True, help="Hand over although the inputs have changed.")
 @as_option
 @json_option
 def ready_command(
     op: str,
-    products: Path,
+    products: str,
     commit: str,
     datasets: str | None,
+    event_id: str | None,
     inputs_changed_ok: bool,
     name: str | None,
     as_json: bool,
 ) -> None:
     """Say that the products of a claimed OP are ready; they are verified and published next."""
     settings = _writable(load_settings())
-    if not products.is_dir():
-        raise WrongUse(f"The folder {products} of the products is not there.")
     if not _COMMIT.match(commit):
         raise WrongUse(f"--commit takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
     chosen = [part.strip() for part in datasets.split(",") if part.strip()] if datasets is not None else None
     who = acting(name)
     with open_ledger(settings) as ledger:
-        event = ledger.submit_ready(
-            op,
-            products=str(products.absolute()),
+        word = ReadyWord(
+            event_id=event_id or str(uuid.uuid4()),
+            op_id=op,
+            products=_place(products),
             commit_hash=commit,
             actor=who,
-            is_operator=who in settings.operator_names,
-            dataset_ids=chosen,
+            dataset_ids=None if chosen is None else tuple(chosen),
             inputs_changed_ok=inputs_changed_ok,
+            sent_at=datetime.now(UTC),
         )
+        receipt = ledger.receive(
+            word,
+            Delivery(f"command-{uuid.uuid4()}", "command", "l2 ready"),
+            is_operator=who in settings.operator_names,
+        )
+    if not receipt.is_taken and receipt.outcome != "duplicate":
+        raise L2Error(receipt.reason or receipt.outcome)
     if as_json:
-        print_json({"event_id": event.event_id, "op_id": op, "inversion_id": event.inversion_id})
+        print_json({"event_id": word.event_id, "op_id": op, "inversion_id": receipt.inversion_id})
+    elif not receipt.is_taken:
+        click.echo(str(receipt.reason))
     else:
         click.echo(
-            f"Taken down as event {event.event_id}: the sensor (make ui) or the next `l2 run` verifies and"
+            f"Taken down as event {word.event_id}: the sensor (make ui) or the next `l2 run` verifies and"
             f" publishes it; `l2 show {shown(op)}` tells what became of it."
         )
+
+
+def _place(products: str) -> str:
+    """Where products are, as any process can find them; a folder must be there now."""
+    if _ADDRESS.match(products):
+        return products
+    if not Path(products).is_dir():
+        raise WrongUse(f"The folder {products} of the products is not there.")
+    return str(Path(products).absolute())
 
 
 @click.command("withdraw")

@@ -23,9 +23,9 @@ from dagster_l2.ledger.base import (
     present_or_none,
     shown,
 )
-from dagster_l2.ledger.columns import as_details, readable, text
+from dagster_l2.ledger.columns import as_details, readable, text, utc
 from dagster_l2.ledger.errors import Conflict, IllegalTransition, InputsChanged, InvalidRecord
-from dagster_l2.ledger.records import Outcome, Present, ScienceEvent
+from dagster_l2.ledger.records import Outcome, Present, ReadyWord, ScienceEvent
 from dagster_l2.ledger.states import State
 from dagster_l2.ledger.tables import science_event_outcomes, science_events
 from dagster_l2.ledger.work import check_claimer
@@ -68,29 +68,18 @@ class Events(Base):
             When a dataset is not of the package.
         """
 
+        word = ReadyWord(
+            event_id=str(uuid.uuid4()),
+            op_id=op_id,
+            products=str(products),
+            commit_hash=commit_hash,
+            actor=actor,
+            dataset_ids=None if dataset_ids is None else tuple(dataset_ids),
+            inputs_changed_ok=inputs_changed_ok,
+        )
+
         def work(connection: sa.Connection, present: Present | None) -> ScienceEvent:
-            present = known(present, op_id)
-            if present.state is not State.WORKING or present.inversion_id is None:
-                raise IllegalTransition(f"{described(present)}; only a Working OP can be handed over.")
-            check_claimer(present, actor, is_operator, "hand it over")
-            if present.inputs_changed and not inputs_changed_ok:
-                raise InputsChanged(
-                    f"The inputs of OP {shown(op_id)} changed since they were claimed; release it to prepare"
-                    " it anew, or hand over with inputs_changed_ok."
-                )
-            event = ScienceEvent(
-                event_id=str(uuid.uuid4()),
-                op_id=op_id,
-                inversion_id=present.inversion_id,
-                products=text(str(products), "place of the products"),
-                commit_hash=text(commit_hash, "commit"),
-                dataset_ids=_inverted_datasets(present, dataset_ids),
-                actor=text(actor, "actor"),
-                received_at=datetime.now(UTC),
-                details={"inputs_changed_ok": inputs_changed_ok, "is_operator": is_operator},
-            )
-            connection.execute(sa.insert(science_events).values(asdict(event)))
-            return event
+            return add_ready(connection, present, word, is_operator=is_operator)
 
         return self._write(op_id, work)
 
@@ -170,6 +159,37 @@ class Events(Base):
         except Conflict:
             # Only a writer past this class can come between; what it did is judged like anything else.
             return self._write(stored.op_id, work)
+
+
+def add_ready(
+    connection: sa.Connection, present: Present | None, word: ReadyWord, *, is_operator: bool
+) -> ScienceEvent:
+    """Append a science event inside the caller's transaction; raises as `Events.submit_ready`."""
+    present = known(present, word.op_id)
+    if present.state is not State.WORKING or present.inversion_id is None:
+        raise IllegalTransition(f"{described(present)}; only a Working OP can be handed over.")
+    check_claimer(present, word.actor, is_operator, "hand it over")
+    if present.inputs_changed and not word.inputs_changed_ok:
+        raise InputsChanged(
+            f"The inputs of OP {shown(word.op_id)} changed since they were claimed; release it to prepare"
+            " it anew, or hand over with inputs_changed_ok."
+        )
+    details: dict[str, Any] = {"inputs_changed_ok": word.inputs_changed_ok, "is_operator": is_operator}
+    if word.sent_at is not None:
+        details["sent_at"] = utc(word.sent_at).isoformat()
+    event = ScienceEvent(
+        event_id=text(word.event_id, "event id"),
+        op_id=word.op_id,
+        inversion_id=present.inversion_id,
+        products=text(word.products, "place of the products"),
+        commit_hash=text(word.commit_hash, "commit"),
+        dataset_ids=_inverted_datasets(present, word.dataset_ids),
+        actor=text(word.actor, "actor"),
+        received_at=datetime.now(UTC),
+        details=details,
+    )
+    connection.execute(sa.insert(science_events).values(asdict(event)))
+    return event
 
 
 def _settle(

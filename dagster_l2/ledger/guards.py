@@ -8,6 +8,8 @@ What is here is what the newest revision installs; those of older revisions are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from dagster_l2.ledger.states import EDGES, HAS_INVERSION, NEW_INVERSION, State
@@ -19,10 +21,15 @@ APPEND_ONLY: dict[str, str] = {
     "science_event_outcomes": "event_id",
     "op_annotations": "annotation_id",
     "batch_attempts": "attempt_id",
+    "inversion_steps": "record_id",
+    "inbox_receipts": "receipt_id",
 }
 """Tables whose rows never change, with their key (SQLite's REPLACE deletes by it without a trigger)."""
 
-NUMBERED = ("op_transitions", "op_annotations", "batch_attempts")
+OF_0004 = ("inversion_steps", "inbox_receipts")
+"""Those that revision 0004 made, with their guards; all others had theirs before."""
+
+NUMBERED = ("op_transitions", "op_annotations", "batch_attempts", *OF_0004)
 """Those whose key is a number that the database gives, ascending."""
 
 CODES: dict[str, str] = {
@@ -39,6 +46,12 @@ CODES: dict[str, str] = {
     "edges": "the table of edges changes only by a migration",
 }
 
+UNIQUE: dict[str, tuple[str, ...]] = {
+    "inversion_steps": ("subject", "step"),
+    "inbox_receipts": ("delivery_id",),
+}
+"""Unique columns beside the key: SQLite's REPLACE deletes by them, too."""
+
 _TEXTS = ("op_id", "actor", "cause")
 _TEXTS_OR_NULL = ("inputs_hash", "rule_version", "inversion_id", "run_id")
 _LARGEST_NUMBER = 2**53 - 1  # every reader of JSON holds it, and there is always a next one
@@ -47,9 +60,10 @@ _LAST_DAY = "9999-01-01"
 
 
 def install(connection: sa.Connection, schema: str | None) -> None:
-    """Fill the empty table of edges from `EDGES` and put every guard in place.
+    """Fill the empty table of edges from `EDGES` and put the guards of revision 0002 in place.
 
     Not the index of new inversion ids: revision 0001 made it, and it has not changed.
+    Not those of the tables that came later: `install_more` is theirs.
 
     Parameters
     ----------
@@ -59,32 +73,50 @@ def install(connection: sa.Connection, schema: str | None) -> None:
     edges = sa.table("op_edges", sa.column("from_state"), sa.column("to_state"), schema=schema)
     rows = [{"from_state": edge.from_state or "", "to_state": edge.to_state} for edge in EDGES]
     connection.execute(sa.insert(edges), rows)
-    for statement in statements(connection.dialect.name, schema)[1:]:
+    tables = tuple(table for table in APPEND_ONLY if table not in OF_0004)
+    for statement in statements(connection.dialect.name, schema, tables)[1:]:
+        connection.exec_driver_sql(statement)
+
+
+def install_more(connection: sa.Connection, schema: str | None, tables: Sequence[str]) -> None:
+    """Guard append-only tables that came after the others; see `install`."""
+    prefix = f'"{schema}".' if schema else ""
+    if connection.dialect.name == "sqlite":
+        made = list(_sqlite_append_only(tables).values())
+    else:
+        made = _made(prefix, _postgresql_append_only(prefix, tables))
+    for statement in made:
         connection.exec_driver_sql(statement)
 
 
 def names(dialect: str) -> set[str]:
     """The triggers that must be there, for a check of a database."""
-    return set(_sqlite()) if dialect == "sqlite" else set(_postgresql(""))
+    tables = tuple(APPEND_ONLY)
+    return set(_sqlite(tables)) if dialect == "sqlite" else set(_postgresql("", tables))
 
 
-def statements(dialect: str, schema: str | None) -> list[str]:
-    """What makes each guard, first the index of new inversion ids."""
+def statements(dialect: str, schema: str | None, tables: Sequence[str] = tuple(APPEND_ONLY)) -> list[str]:
+    """What makes each guard of ``tables``, first the index of new inversion ids."""
     prefix = f'"{schema}".' if schema else ""
     index = (
         f"CREATE UNIQUE INDEX {NEW_INVERSION_INDEX} ON {prefix}op_transitions (inversion_id)"
         f" WHERE {_new_inversion('')}"
     )
     if dialect == "sqlite":
-        return [index, *_sqlite().values()]
-    made = [
+        return [index, *_sqlite(tables).values()]
+    functions = [
         f"CREATE FUNCTION {prefix}{name}() RETURNS trigger LANGUAGE plpgsql AS $guard${body}$guard$"
         for name, body in _functions(prefix).items()
     ]
-    for name, (table, trigger) in _postgresql(prefix).items():
+    return [index, *functions, *_made(prefix, _postgresql(prefix, tables))]
+
+
+def _made(prefix: str, triggers: dict[str, tuple[str, str]]) -> list[str]:
+    made = []
+    for name, (table, trigger) in triggers.items():
         # ALWAYS: also while a replication role is set, which switches ordinary triggers off.
         made += [trigger, f"ALTER TABLE {prefix}{table} ENABLE ALWAYS TRIGGER {name}"]
-    return [index, *made]
+    return made
 
 
 def _text(code: str) -> str:
@@ -158,23 +190,33 @@ def _functions(prefix: str) -> dict[str, str]:
     }
 
 
-def _postgresql(prefix: str) -> dict[str, tuple[str, str]]:
+_CHANGES = "DELETE OR UPDATE OR TRUNCATE"
+
+
+def _postgresql(prefix: str, tables: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The table of each trigger and the statement that makes it, by its name."""
-    found: dict[str, tuple[str, str]] = {}
+    edges, changes = "op_edges_no_change", f"INSERT OR {_CHANGES}"
+    guard, table = "op_transitions_guard", "op_transitions"
+    return {
+        **_postgresql_append_only(prefix, tables),
+        edges: ("op_edges", _trigger(prefix, edges, "op_edges", changes, "STATEMENT", "refuse_edge")),
+        guard: (table, _trigger(prefix, guard, table, "INSERT", "ROW", "guard_transition")),
+    }
 
-    def trigger(name: str, table: str, events: str, level: str, function: str) -> None:
-        found[name] = (
-            table,
-            f"CREATE TRIGGER {name} BEFORE {events} ON {prefix}{table}"
-            f" FOR EACH {level} EXECUTE FUNCTION {prefix}{function}()",
-        )
 
-    changes = "DELETE OR UPDATE OR TRUNCATE"
-    for table in APPEND_ONLY:
-        trigger(f"{table}_no_change", table, changes, "STATEMENT", "refuse_change")
-    trigger("op_edges_no_change", "op_edges", f"INSERT OR {changes}", "STATEMENT", "refuse_edge")
-    trigger("op_transitions_guard", "op_transitions", "INSERT", "ROW", "guard_transition")
-    return found
+def _postgresql_append_only(prefix: str, tables: Sequence[str]) -> dict[str, tuple[str, str]]:
+    names = {f"{table}_no_change": table for table in tables}
+    return {
+        name: (table, _trigger(prefix, name, table, _CHANGES, "STATEMENT", "refuse_change"))
+        for name, table in names.items()
+    }
+
+
+def _trigger(prefix: str, name: str, table: str, events: str, level: str, function: str) -> str:
+    return (
+        f"CREATE TRIGGER {name} BEFORE {events} ON {prefix}{table}"
+        f" FOR EACH {level} EXECUTE FUNCTION {prefix}{function}()"
+    )
 
 
 def _sqlite_form() -> str:
@@ -222,30 +264,20 @@ def _is_given_below(table: str) -> str:
     return f"NEW.{key} <> -1 AND NEW.{key} <= (SELECT MAX({key}) FROM {table})"
 
 
-def _sqlite() -> dict[str, str]:
+def _refusal(name: str, table: str, when: str, code: str, condition: str = "") -> dict[str, str]:
+    where = f" WHEN {condition}" if condition else ""
+    return {
+        name: f"CREATE TRIGGER {name} {when} ON {table}{where}"
+        f" BEGIN SELECT RAISE(ABORT, '{_text(code)}'); END"
+    }
+
+
+def _sqlite(tables: Sequence[str]) -> dict[str, str]:
     """The statement that makes each trigger, by its name."""
     found: dict[str, str] = {}
-
-    def refuse(name: str, table: str, when: str, code: str, condition: str = "") -> None:
-        where = f" WHEN {condition}" if condition else ""
-        found[name] = (
-            f"CREATE TRIGGER {name} {when} ON {table}{where} BEGIN SELECT RAISE(ABORT, '{_text(code)}'); END"
-        )
-
-    for table in (*APPEND_ONLY, "op_edges"):
-        code = "edges" if table == "op_edges" else "append-only"
-        for event in ("update", "delete"):
-            refuse(f"{table}_no_{event}", table, f"BEFORE {event.upper()}", code)
-    refuse("op_edges_no_insert", "op_edges", "BEFORE INSERT", "edges")
-    for table, key in APPEND_ONLY.items():
-        if table not in NUMBERED:
-            exists = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
-            refuse(f"{table}_no_replace", table, "BEFORE INSERT", "exists", exists)
-            continue
-        if table != "op_transitions":  # whose guard looks at this too: each trigger costs
-            refuse(f"{table}_no_replace", table, "BEFORE INSERT", "number", _is_given_below(table))
-        out_of_range = f"NEW.{key} NOT BETWEEN 1 AND {_LARGEST_NUMBER}"
-        refuse(f"{table}_number", table, "AFTER INSERT", "number", out_of_range)
+    for event in ("update", "delete", "insert"):
+        found |= _refusal(f"op_edges_no_{event}", "op_edges", f"BEFORE {event.upper()}", "edges")
+    found |= _sqlite_append_only(tables)
     rules = "".join(
         f" WHEN {condition} THEN RAISE(ABORT, '{_text(code)}')" for condition, code in _sqlite_rules()
     )
@@ -254,4 +286,25 @@ def _sqlite() -> dict[str, str]:
         " FROM (SELECT 1) LEFT JOIN op_transitions AS latest"
         " ON latest.op_id = NEW.op_id AND latest.seq = NEW.seq - 1; END"
     )
+    return found
+
+
+def _sqlite_append_only(tables: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for table in tables:
+        key = APPEND_ONLY[table]
+        for event in ("update", "delete"):
+            found |= _refusal(f"{table}_no_{event}", table, f"BEFORE {event.upper()}", "append-only")
+        if table not in NUMBERED:
+            exists = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
+            found |= _refusal(f"{table}_no_replace", table, "BEFORE INSERT", "exists", exists)
+            continue
+        if table != "op_transitions":  # whose guard looks at this too: each trigger costs
+            found |= _refusal(f"{table}_no_replace", table, "BEFORE INSERT", "number", _is_given_below(table))
+        if table in UNIQUE:
+            same = " AND ".join(f"{column} = NEW.{column}" for column in UNIQUE[table])
+            exists = f"EXISTS (SELECT 1 FROM {table} WHERE {same})"
+            found |= _refusal(f"{table}_no_twin", table, "BEFORE INSERT", "exists", exists)
+        out_of_range = f"NEW.{key} NOT BETWEEN 1 AND {_LARGEST_NUMBER}"
+        found |= _refusal(f"{table}_number", table, "AFTER INSERT", "number", out_of_range)
     return found

@@ -1,6 +1,7 @@
 """The ledger as other rooms use it: one class over all operations, and the plain append.
 
-The operations themselves are in ``reading``, ``work``, ``recovery``, ``people``, ``events`` and ``verdicts``.
+The operations themselves are in ``reading``, ``work``, ``recovery``, ``people``, ``events``, ``inbox``,
+``inversion_steps`` and ``verdicts``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dagster_l2.ledger.database import open_database
 from dagster_l2.ledger.dump import Dumping
 from dagster_l2.ledger.events import Events
 from dagster_l2.ledger.exporting import Exporting
+from dagster_l2.ledger.inbox import Inbox
+from dagster_l2.ledger.inversion_steps import InversionSteps
 from dagster_l2.ledger.people import People
 from dagster_l2.ledger.records import Present, Transition
 from dagster_l2.ledger.recovery import Recovery
@@ -33,7 +36,7 @@ PRESENT: Final = _Whatever.PRESENT
 """For `Ledger.append`: whatever the present state is."""
 
 
-class Ledger(Deciding, Work, Recovery, Events, People, Exporting, Dumping):
+class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Exporting, Dumping):
     """The append-only history of all observing programs, on SQLite or PostgreSQL.
 
     One instance serves many threads; a process that forks opens its own. Close it, or use it in a ``with``.

@@ -170,3 +170,85 @@ class Annotation:
     actor: str
     recorded_at: datetime
     details: Details
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyWord:
+    """What somebody says by one of the doors: these products are ready.
+
+    Parameters
+    ----------
+    event_id
+        Drawn by whoever says it; the same word said again bears the same.
+    inversion_id
+        Which inversion they are of; None: the OP's present one.
+    dataset_ids
+        What was inverted, of the input package's datasets; None: all of them.
+    sent_at
+        When it was said; of two words on one inversion the later one counts.
+    """
+
+    event_id: str
+    op_id: str
+    products: str
+    commit_hash: str
+    actor: str
+    inversion_id: str | None = None
+    dataset_ids: tuple[str, ...] | None = None
+    inputs_changed_ok: bool = False
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How something came in: ``door`` is its kind (command, file, queue, service), ``source`` names it there.
+
+    The same delivery met again (after a crash) bears the same ``delivery_id``.
+    """
+
+    delivery_id: str
+    door: str
+    source: str
+
+
+ReceiptOutcome = Literal[
+    "taken", "duplicate", "malformed", "unknown_op", "wrong_inversion", "out_of_order", "refused"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One row of the inbox: what came in, by which door, and what became of it there."""
+
+    receipt_id: int
+    delivery_id: str
+    door: str
+    source: str
+    event_id: str | None
+    op_id: str | None
+    inversion_id: str | None
+    outcome: ReceiptOutcome
+    reason: str | None
+    received_at: datetime
+    actor: str | None
+    details: Details
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it became a science event."""
+        return self.outcome == "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class InversionStep:
+    """One thing that was done with an inversion; ``subject`` is the science event or the inversion itself."""
+
+    record_id: int
+    op_id: str
+    inversion_id: str
+    subject: str
+    step: str
+    recorded_at: datetime
+    actor: str
+    run_id: str | None
+    details: Details

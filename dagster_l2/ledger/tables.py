@@ -92,3 +92,47 @@ op_annotations = sa.Table(
     sa.Index("ix_op_annotations_kind_op_id", "kind", "op_id"),
     sqlite_autoincrement=True,
 )
+
+inversion_steps = sa.Table(
+    "inversion_steps",
+    metadata,
+    sa.Column("record_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("op_id", sa.Text, nullable=False),
+    sa.Column("inversion_id", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("step", sa.Text, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("details", _JSON, nullable=False),
+    sa.UniqueConstraint("subject", "step"),
+    sa.Index("ix_inversion_steps_inversion_id", "inversion_id"),
+    sqlite_autoincrement=True,
+)
+"""What was done with an inversion, once each: ``subject`` is a science event (its products come home) or the
+inversion (it is published)."""
+
+inbox_receipts = sa.Table(
+    "inbox_receipts",
+    metadata,
+    sa.Column("receipt_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("delivery_id", sa.Text, nullable=False, unique=True),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("event_id", sa.Text),
+    sa.Column("op_id", sa.Text),
+    sa.Column("inversion_id", sa.Text),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text),
+    sa.Column("details", _JSON, nullable=False),
+    sa.CheckConstraint(
+        "outcome IN ('taken', 'duplicate', 'malformed', 'unknown_op', 'wrong_inversion',"
+        " 'out_of_order', 'refused')",
+        name="outcome",
+    ),
+    sa.Index("ix_inbox_receipts_event_id", "event_id"),
+    sqlite_autoincrement=True,
+)
+"""Everything that came in by one of the doors, with what became of it there."""

@@ -41,6 +41,10 @@ class RecordDiffers(PublishError):
     """The store holds another record under the inversion's id."""
 
 
+class FilesDiffer(PublishError):
+    """A file of the inversion is gone or is not what was verified or published."""
+
+
 class RecordIncomplete(PublishError):
     """The history of the observing program lacks what the store's record needs."""
 

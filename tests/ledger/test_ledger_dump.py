@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_l2.batch import STATE_TABLES, batch_attempts
-from dagster_l2.ledger import BadDump, Ledger, LedgerUnavailable, State, check_database
+from dagster_l2.ledger import BadDump, Delivery, Ledger, LedgerUnavailable, State, check_database
 from dagster_l2.ledger.chain import Chain, verify
 from dagster_l2.ledger.migrate import head
 
@@ -33,6 +33,11 @@ def fill(ledger, bring):
         ledger.annotate(op_id, kind="note", actor="x", details={"text": op_id})
     ledger.submit_ready("Working", products="/späť", commit_hash="abc", actor="bob")
     ledger.withdraw("Inverted", actor="ann", reason="r")
+    details = {"é": ["\u2028", 1e-7]}
+    ledger.record_step(
+        "Working", inversion_id="inv.A", subject="é", step="s", details=details, actor="a", run_id=None
+    )
+    ledger.refuse_delivery(Delivery("𝔬𝔭", "file", "é.json"), "no JSON", "\0{")
     rows = [
         {
             "job_id": "j",

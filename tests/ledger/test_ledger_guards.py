@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_l2.batch.tables import batch_attempts
-from dagster_l2.ledger import State
+from dagster_l2.ledger import Delivery, State
 from dagster_l2.ledger.guards import APPEND_ONLY, NUMBERED, names
 from dagster_l2.ledger.tables import metadata
 
@@ -30,6 +30,10 @@ def filled(ledger, bring):
     }
     with ledger.engine.begin() as connection:
         connection.execute(sa.insert(batch_attempts).values(row))
+    ledger.record_step(
+        "op", inversion_id="inv.A", subject="inv.A", step="s", details={}, actor="a", run_id=None
+    )
+    ledger.refuse_delivery(Delivery("d", "file", "x.json"), "no JSON", "body")
     return ledger
 
 
@@ -298,7 +302,7 @@ def test_a_number_is_never_below_those_given_nor_the_last_possible(filled, sql, 
     key = APPEND_ONLY[table]
     others = [column.name for column in metadata_of(table).c if column.name != key]
     # A new OP's first row, as far as the table has states.
-    changed = {"op_id": "'new'"} if "op_id" in others else {}
+    changed = {name: "'new'" for name in ("op_id", "subject", "delivery_id") if name in others}
     names = ", ".join(others)
     values = ", ".join(changed.get(name, name) for name in others)
     first = "WHERE seq = 1" if table == "op_transitions" else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from publishing_world import World
+from publishing_world import PROPOSAL, World
 
 from dagster_l2.ledger import Ledger
 from dagster_l2.store import StoreClient
@@ -24,7 +24,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         url, schema = request.getfixturevalue("postgres_url"), f"publishing_{next(_schemas)}"
     faults = Faults()
     inversions = tmp_path / "inversions.sqlite"
-    app = store_app(RecordSet(), inversions_file=inversions, faults=faults)
+    record = {"datasetId": "AAAAA", "primaryProposalId": PROPOSAL, "bucket": "data", "isEmbargoed": False}
+    app = store_app(RecordSet({"datasetInventories": [record]}), inversions_file=inversions, faults=faults)
     with LocalStoreServer(app) as server, Ledger.open(url, schema=schema) as ledger:
         client = StoreClient(server.url, attempts=2, first_wait_s=0.01, timeout_s=5.0, patience_s=0.1)
         with client:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dagster_l2.files import sha256, write_durably
 from dagster_l2.ledger import Ledger, State, Verdict
-from dagster_l2.publishing import Publisher
+from dagster_l2.publishing import Outbox, PublishArea, Publisher, ReleaseFile
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import Faults
 
@@ -44,8 +46,40 @@ class World:
             **{"attempts": 2, "first_wait_s": 0.01, "timeout_s": 5.0, "patience_s": 0.1, **changes},
         )
 
-    def publisher(self, default_bucket: str | None = None) -> Publisher:
-        return Publisher(self.store, self.ledger, default_bucket)
+    @property
+    def folder(self) -> Path:
+        return self.inversions_file.parent
+
+    def publisher(
+        self,
+        default_bucket: str | None = None,
+        *,
+        store: StoreClient | None = None,
+        ledger: Ledger | None = None,
+        area: str = "area",
+    ) -> Publisher:
+        """``area``: of publishers with different ones none waits for another, as on separate machines."""
+        return Publisher(
+            store or self.store,
+            ledger or self.ledger,
+            default_bucket,
+            area=PublishArea(self.folder / area),
+            bus=Outbox(self.folder / "outbox"),
+        )
+
+    def files(self, names: tuple[str, ...] = ("a.fits", "b.fits", "all.asdf")) -> list[ReleaseFile]:
+        """Files to be published, the last one standing for all."""
+        made = []
+        for name in names:
+            path = self.folder / "home" / name
+            write_durably(path, lambda temporary, name=name: temporary.write_bytes(name.encode() * 99))
+            made.append(ReleaseFile(path, name, path.stat().st_size, sha256(path), name.endswith(".asdf")))
+        return made
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What the catalog was told."""
+        outbox = sorted((self.folder / "outbox").rglob("*.json"))
+        return [json.loads(path.read_text()) for path in outbox]
 
     def inverted(self, op_id: str = OP, *, datasets: list[str] | None = None, **changes: Any) -> str:
         """Bring an OP to Inverted the way the pipeline does; the inversion id."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from publishing_world import OP, PROPOSAL, World
 
+from dagster_l2.files import sha256
 from dagster_l2.ledger import Conflict, LedgerError, State, UnknownOp
-from dagster_l2.publishing import NotInverted, Outcome, Publisher, PublishFailed, PublishResult
+from dagster_l2.publishing import (
+    BusUnavailable,
+    NotInverted,
+    Outcome,
+    Publisher,
+    PublishFailed,
+    PublishResult,
+    PublishStep,
+    RabbitBus,
+    ReleaseFile,
+)
 from dagster_l2.store import (
     StoreAnswerInvalid,
     StoreClient,
@@ -31,9 +37,14 @@ from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
 CREATE = "createL2InversionInventory"
 
 
-def publish(world: World, publisher: Publisher | None = None, op_id: str = OP) -> PublishResult:
+def publish(
+    world: World,
+    publisher: Publisher | None = None,
+    op_id: str = OP,
+    files: Sequence[ReleaseFile] = (),
+) -> PublishResult:
     publisher = publisher or world.publisher()
-    return publisher.publish(op_id, proposal_id=PROPOSAL, actor="pipeline", run_id="run-1")
+    return publisher.publish(op_id, proposal_id=PROPOSAL, actor="pipeline", run_id="run-1", files=files)
 
 
 def retried(world: World) -> list[str]:
@@ -154,7 +165,7 @@ def test_a_store_that_does_not_answer_in_time(world: World) -> None:
     world.inverted()
     world.faults.add("slow", match=CREATE, seconds=1.0, times=1)
     with world.open_store(timeout_s=0.3) as impatient, pytest.raises(StoreUnreachable):
-        publish(world, Publisher(impatient, world.ledger, None))
+        publish(world, world.publisher(store=impatient))
     world.faults.clear()
     assert publish(world).outcome is Outcome.PUBLISHED
     assert len(world.published()) == 1
@@ -172,7 +183,7 @@ def test_a_store_that_lists_late_is_asked_again_later(world: World) -> None:
         # The second create is refused as a duplicate, which is not an end either.
         for number in (1, 2):
             with pytest.raises(PublishFailed, match="does not list it yet"):
-                publish(world, Publisher(late, world.ledger, None))
+                publish(world, world.publisher(store=late))
             failed = world.ledger.present(OP)
             assert (failed.state, failed.details["tries"]) == (State.ERROR, number)
             assert retried(world) == ["publish failed (transient)"]
@@ -203,7 +214,7 @@ def test_an_op_that_is_withdrawn_while_it_fails_has_not_failed(world: World) -> 
             return found
 
     with Withdrawing(world.store_url) as client, pytest.raises(Conflict, match="moved on while publish"):
-        publish(world, Publisher(client, world.ledger, None))
+        publish(world, world.publisher(store=client))
     assert world.states()[-1] is State.WORKING
 
 
@@ -216,7 +227,7 @@ def test_another_inversion_is_never_taken_for_ours(world: World) -> None:
             return super().inversions()
 
     with Unfiltered(world.store_url) as client:
-        assert publish(world, Publisher(client, world.ledger, None)).is_created
+        assert publish(world, world.publisher(store=client)).is_created
     assert sorted(record["inversionId"] for record in world.published()) == sorted(
         ["inv.OTHER1", inversion_id]
     )
@@ -307,14 +318,14 @@ def test_an_op_withdrawn_while_it_is_published_is_not_published(world: World) ->
             return created
 
     with Withdrawing(world.store_url) as client, pytest.raises(LedgerError):
-        publish(world, Publisher(client, world.ledger, None))
+        publish(world, world.publisher(store=client))
     assert world.states()[-1] is State.WORKING
 
 
 def test_the_public_search_takes_nothing_and_moves_nothing(world: World) -> None:
     world.inverted(buckets=[])
     with world.open_store(kind=StoreKind.PUBLIC) as public, pytest.raises(StoreReadOnly):
-        publish(world, Publisher(public, world.ledger, None))
+        publish(world, world.publisher(store=public))
     assert world.states()[-1] is State.INVERTED
 
 
@@ -323,10 +334,10 @@ def test_a_wrong_token_moves_nothing(world: World) -> None:
     app = store_app(RecordSet(), token="right", inversions_file=world.inversions_file)
     with LocalStoreServer(app) as server:
         with StoreClient(server.url, token="wrong") as client, pytest.raises(StoreRefused):
-            publish(world, Publisher(client, world.ledger, None))
+            publish(world, world.publisher(store=client))
         assert world.states()[-1] is State.INVERTED
         with StoreClient(server.url, token="right") as client:
-            assert publish(world, Publisher(client, world.ledger, None)).outcome is Outcome.PUBLISHED
+            assert publish(world, world.publisher(store=client)).outcome is Outcome.PUBLISHED
 
 
 @pytest.mark.parametrize("op_id", ["../../x", "o'p\"; drop table op_transitions; --", "a\nb", "x" * 300])
@@ -337,7 +348,9 @@ def test_any_id_can_be_published(world: World, op_id: str) -> None:
     assert world.published()[0]["datasetIds"] == ["A'B\n"]
 
 
-def test_publishers_at_the_same_moment_publish_once(world: World) -> None:
+@pytest.mark.parametrize("machines", ["one", "several"])
+def test_publishers_at_the_same_moment_publish_once(world: World, machines: str) -> None:
+    """On one machine they wait for each other; on several the store and the ledger decide."""
     inversion_id = world.inverted()
     count = 6
     start = threading.Barrier(count)
@@ -347,7 +360,9 @@ def test_publishers_at_the_same_moment_publish_once(world: World) -> None:
     def go() -> None:
         try:
             with world.open_ledger() as ledger, world.open_store() as store:
-                publisher = Publisher(store, ledger, None)
+                publisher = world.publisher(
+                    store=store, ledger=ledger, area="area" if machines == "one" else str(id(store))
+                )
                 start.wait()
                 results.append(publish(world, publisher))
         except BaseException as error:  # noqa: BLE001 - a thread must hand on whatever it met
@@ -363,6 +378,7 @@ def test_publishers_at_the_same_moment_publish_once(world: World) -> None:
     assert outcomes.count(Outcome.PUBLISHED) == 1
     assert outcomes.count(Outcome.ALREADY) == count - 1
     assert sum(result.is_created for result in results) == 1
+    assert machines == "several" or world.creates() == 1
     assert [record["inversionId"] for record in world.published()] == [inversion_id]
     assert world.states().count(State.PUBLISHED) == 1
 
@@ -383,7 +399,7 @@ def test_publishers_that_meet_the_same_conflict_record_one_error(world: World) -
     def go() -> None:
         with world.open_ledger() as ledger, Slow(world.store_url) as store:
             try:
-                publish(world, Publisher(store, ledger, None))
+                publish(world, world.publisher(store=store, ledger=ledger, area=str(id(store))))
             except PublishFailed as error:
                 said.append(str(error))
 
@@ -397,56 +413,53 @@ def test_publishers_that_meet_the_same_conflict_record_one_error(world: World) -
     assert world.states().count(State.ERROR) == 1
 
 
-@pytest.mark.parametrize("where", ["before create", "after create", "before published", "after published"])
-def test_killed_at_any_step_the_next_run_ends_the_same(world: World, where: str) -> None:
+def test_files_are_copied_and_the_catalog_is_told_of_each(world: World) -> None:
     inversion_id = world.inverted()
-    code = """
-    import json, os, sys
-    from dagster_l2.ledger import Ledger
-    from dagster_l2.publishing import Publisher
-    from dagster_l2.store import StoreClient
-    given = json.loads(sys.argv[1])
+    files = world.files()
+    publish(world, files=files)
+    prefix = f"{PROPOSAL}/{inversion_id.replace('.', '_')}"
+    for file in files:
+        assert sha256(world.folder / "area" / "data" / prefix / file.name) == file.sha256
+    assert world.published()[0]["asdfObjectKey"] == f"{prefix}/all.asdf"
+    told = {message.pop("objectName"): message for message in world.messages()}
+    assert sorted(told) == [f"{prefix}/{name}" for name in ("a.fits", "all.asdf", "b.fits")]
+    assert len({message.pop("conversationId") for message in told.values()}) == 3
+    frame = {"routingKey": "catalog.frame.m", "bucket": "data", "incrementDatasetCatalogReceiptCount": False}
+    whole = {"objectType": "ASDF", "groupId": inversion_id, "groupName": "DATASET"}
+    assert told[f"{prefix}/a.fits"] == frame
+    assert told[f"{prefix}/all.asdf"] == {**frame, "routingKey": "catalog.object.m", **whole}
 
-    def die_around(owner, name):
-        real = getattr(owner, name)
-        def dying(*arguments, **named):
-            if given["when"] == "before":
-                os.kill(os.getpid(), 9)
-            real(*arguments, **named)
-            os.kill(os.getpid(), 9)
-        setattr(owner, name, dying)
+    steps = world.ledger.steps_of(inversion_id)
+    assert list(steps) == [str(name) for name in PublishStep]
+    assert steps["copied"].details["files"][0]["sha256"] == files[0].sha256
+    assert steps["created"].details["is_created"] is True
+    assert steps["confirmed"].details["record"] == world.published()[0]
 
-    places = {"create": (StoreClient, "create_inversion"), "published": (Ledger, "published")}
-    die_around(*places[given["what"]])
-    with Ledger.open(given["ledger"], schema=given["schema"]) as ledger, StoreClient(given["store"]) as store:
-        Publisher(store, ledger, None).publish(
-            given["op"], proposal_id=given["proposal"], actor="pipeline", run_id="dies"
-        )
-    """
-    when, what = where.split()
-    given = {
-        "when": when,
-        "what": what,
-        "ledger": world.ledger_url,
-        "schema": world.schema,
-        "store": world.store_url,
-        "op": OP,
-        "proposal": PROPOSAL,
-    }
-    died = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), json.dumps(given)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert died.returncode == -signal.SIGKILL, died.stderr
 
-    result = publish(world)
-    assert result.outcome is (Outcome.ALREADY if where == "after published" else Outcome.PUBLISHED)
-    assert [record["inversionId"] for record in world.published()] == [inversion_id]
-    assert world.creates() == 1
-    assert world.states().count(State.PUBLISHED) == 1
-    with pytest.raises(Conflict):
-        world.ledger.published(OP, inversion_id=inversion_id, details={}, actor="x", run_id=None)
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_a_file_that_is_not_what_was_verified_is_an_error_before_anybody_is_told(
+    world: World, how: str
+) -> None:
+    world.inverted()
+    files = world.files()
+    if how == "gone":
+        files[1].source.unlink()
+    else:
+        files[1].source.write_bytes(b"x" * files[1].size)
+    with pytest.raises(PublishFailed, match=r"b\.fits is no"):
+        publish(world, files=files)
+    assert world.ledger.present(OP).details["class"] == "permanent"
+    assert (world.published(), world.messages()) == ([], [])
+
+
+def test_a_bus_that_is_down_blames_no_op(world: World) -> None:
+    inversion_id = world.inverted()
+    files = world.files()
+    publisher = world.publisher()
+    publisher._bus = RabbitBus("amqp://nobody:secret@127.0.0.1:1/", "l2")
+    with pytest.raises(BusUnavailable) as down:
+        publish(world, publisher, files=files)
+    assert "secret" not in str(down.value)
+    assert world.states()[-1] is State.INVERTED
+    assert list(world.ledger.steps_of(inversion_id)) == ["copied"]
+    assert publish(world, files=files).outcome is Outcome.PUBLISHED
