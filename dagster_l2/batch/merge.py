@@ -5,6 +5,7 @@ It reads and writes rows. Which files take part, and how the result comes to cou
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -219,6 +220,9 @@ def _pour(
         if refused := _REFUSED.search(str(error)):
             number = int(refused[1])
             raise OSError(number, os.strerror(number), str(path)) from None
+        if "Invalid thrift: transport error" in str(error):
+            # Of a footer that could not be written the number is lost; nothing is read here.
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path)) from None
         raise
     return rows
 
