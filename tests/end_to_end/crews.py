@@ -116,7 +116,7 @@ def scan(l2: Pipeline, store: Store, name: str, crew: Mapping[str, str], *, is_k
         if is_killed:
             # All its workers wait by then.
             wait_until(lambda: _fired(store.faults, "slow") >= _AT_ONCE, process, "the workers wait")
-            os.kill(_holder(mine, process), signal.SIGKILL)
+            os.kill(_holder(Pipeline(mine.home, {**mine.settings, **crew}), process), signal.SIGKILL)
             store.faults.clear()
             _turn_down_one(store, asked, passed)
         out, err = process.communicate(timeout=PATIENCE_S)

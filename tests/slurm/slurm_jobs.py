@@ -188,11 +188,13 @@ def test_a_download_by_the_command_is_the_same_as_on_threads(postgres_url: str, 
         check_lines(done, world.l2, "reach")
 
 
-def test_a_scan_by_the_command_is_the_same_as_on_threads(postgres_url: str, tmp_path: Path) -> None:
+def test_a_scan_by_the_command_with_a_worker_killed_is_the_same_as_on_threads(
+    postgres_url: str, tmp_path: Path
+) -> None:
     (tmp_path / "home").mkdir()
     l2, store = Pipeline(tmp_path / "home"), Store(tmp_path, generated(60, seed=3))
     counts = scan(l2, store, "threads", on("threads")).json
-    done = scan(l2, store, "slurm", on_cluster(postgres_url, "slurm_scan"))
+    done = scan(l2, store, "slurm", on_cluster(postgres_url, "slurm_scan"), is_killed=True)
     assert done.json == counts
     assert scanned(l2, "slurm").equals(scanned(l2, "threads"))
     mine = Pipeline(tmp_path / "slurm")
