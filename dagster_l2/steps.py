@@ -35,7 +35,7 @@ from dagster_l2.ledger import (
     ScienceEvent,
     State,
 )
-from dagster_l2.products import ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
+from dagster_l2.products import Declared, ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
 from dagster_l2.publishing import (
     Bus,
     BusUnavailable,
@@ -127,8 +127,13 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
 
     def check(event: ScienceEvent) -> dict[str, Any]:
         folder = Path(event.products)
+        package = read_package(package_folder(data, event.op_id))
         verified = verify(
-            folder, op_id=event.op_id, inversion_id=event.inversion_id, dataset_ids=event.dataset_ids
+            folder,
+            op_id=event.op_id,
+            inversion_id=event.inversion_id,
+            dataset_ids=event.dataset_ids,
+            declared=_declared(package, event.dataset_ids),
         )
         home = data / "products" / safe_name(event.inversion_id)
         try:
@@ -140,12 +145,13 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
             raise ProductsRefused([str(error).rstrip(".")]) from error
         report.picture = quicklook(home)
         plain = verified.as_dict()
-        package = read_package(package_folder(data, event.op_id))
         return {
             **package_details(package, event.dataset_ids),
             "products": plain["files"],
             "synthetic": plain["synthetic"],
             "findings": plain["findings"],
+            "lines": plain["lines"],
+            "statistics": plain["statistics"],
         }
 
     for event in ledger.pending_events():
@@ -160,6 +166,21 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
             else:
                 report.refused.append((event.op_id, outcome.reason or ""))
     return report
+
+
+def _declared(package: Mapping[str, Any], dataset_ids: Iterable[str]) -> Declared:
+    """What an input package says of the datasets that were inverted; estimated lines are no measure."""
+    wanted = set(dataset_ids)
+    rows = [row for group in package["groups"] for row in group["datasets"] if row["dataset_id"] in wanted]
+    edges = [(row.get("wavelength_min_nm"), row.get("wavelength_max_nm")) for row in rows]
+    is_estimated = any(row.get("lines_estimated") for row in rows)
+    lines = {line for row in rows for line in row.get("spectral_lines") or ()}
+    counts = [int(row.get("frame_count") or 0) // len(row.get("stokes") or "IQUV") for row in rows]
+    return Declared(
+        lines=() if is_estimated else tuple(sorted(lines)),
+        ranges_nm=tuple((low, high) for low, high in edges if low and high) if all(map(all, edges)) else (),
+        steps=tuple(sorted({count for count in counts if count})),
+    )
 
 
 def publish_inverted(

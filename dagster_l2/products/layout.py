@@ -16,6 +16,7 @@ from typing import Any
 
 from dagster_l2.errors import L2Error
 from dagster_l2.files import safe_name
+from dagster_l2.products.plausible import Statistics
 
 MODEL_FILE = "inv_res_mod.fits"
 FITTED_FILE = "inv_res_pre.fits"
@@ -96,6 +97,25 @@ class ProductFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """What the hand-over says was inverted, of the input package; empty is not known, and then not compared.
+
+    Parameters
+    ----------
+    lines
+        Names of the spectral lines of the datasets.
+    ranges_nm
+        The wavelength range of each dataset, in nm.
+    steps
+        Slit positions of each dataset: frames per Stokes parameter.
+    """
+
+    lines: tuple[str, ...] = ()
+    ranges_nm: tuple[tuple[float, float], ...] = ()
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedProducts:
     """A hand-over that passed.
 
@@ -108,6 +128,10 @@ class VerifiedProducts:
         Whether any file is marked as made up.
     findings
         What a person should know though it refuses nothing, one sentence each.
+    lines
+        The spectral lines that the line ids stand for.
+    statistics
+        Of each quantity and Stokes parameter.
     """
 
     op_id: str
@@ -118,12 +142,15 @@ class VerifiedProducts:
     says_inversion: bool
     synthetic: bool
     findings: tuple[str, ...] = field(default=())
+    lines: tuple[str, ...] = field(default=())
+    statistics: tuple[Statistics, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON, for the ledger and the manifest."""
         plain = asdict(self)
         plain["files"] = [{**asdict(file), "shape": list(file.shape)} for file in self.files]
-        return {**plain, "dataset_ids": list(self.dataset_ids), "findings": list(self.findings)}
+        lists = {name: list(plain[name]) for name in ("dataset_ids", "findings", "lines", "statistics")}
+        return {**plain, **lists}
 
 
 def header_text(identifier: str) -> str:

@@ -1,11 +1,12 @@
-"""Whether a hand-over is what it must be: names, readability, dimensions, finite values, and whose it is.
+"""Whether a hand-over is what it must be: names, readability, dimensions, values, and whose it is.
 
-Here: the checks and nothing that changes a file. Physical ranges and comparison with the inputs are not here.
+Here: the checks and nothing that changes a file. Which values a quantity can have is in ``plausible``, what
+the wavelength axis must be in ``axes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dagster_l2.files import sha256
+from dagster_l2.products.axes import check_axes
 from dagster_l2.products.layout import (
     FITTED_FILE,
     INVERSION_KEYWORD,
@@ -23,13 +25,16 @@ from dagster_l2.products.layout import (
     PRODUCT_FILES,
     PROFILE_AXES,
     QUANTITIES,
+    STEP_AXIS,
     STOKES,
     SYNTHETIC_KEYWORD,
+    Declared,
     ProductFile,
     ProductsRefused,
     VerifiedProducts,
     header_text,
 )
+from dagster_l2.products.plausible import Statistics, statistics, value_findings, value_problems
 from dagster_l2.products.reading import OpenProduct, Unreadable, is_of_the_system, open_product
 
 _AXES = {MODEL_FILE: MODEL_AXES, FITTED_FILE: PROFILE_AXES, OBSERVED_FILE: PROFILE_AXES}
@@ -45,20 +50,46 @@ class _Seen:
     names_op: bool
     names_inversion: bool
     synthetic: bool
+    statistics: tuple[Statistics, ...]
+    lines: tuple[str, ...] = ()
 
 
-def verify(folder: Path, *, op_id: str, inversion_id: str, dataset_ids: Sequence[str]) -> VerifiedProducts:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the hand-over says that the files are, and what is found to say of them."""
+
+    op_id: str
+    inversion_id: str
+    declared: Declared
+    problems: list[str]
+    findings: list[str]
+
+
+def verify(
+    folder: Path,
+    *,
+    op_id: str,
+    inversion_id: str,
+    dataset_ids: Sequence[str],
+    declared: Declared | None = None,
+) -> VerifiedProducts:
     """Check the three product files in ``folder``, reading them plane by plane.
 
     Dimensions after the facts page on the hand-over: ``inv_res_mod.fits`` is ``[11, depth, y, x]``;
     ``inv_res_pre.fits`` is ``[4, wavelength, y, x]`` with the wavelength offsets in mÅ as extension 1 and the
     line ids as extension 2, each of the length of the wavelength axis; ``per_ori.fits`` has the shape of
-    ``inv_res_pre.fits``; y and x are the same in all.
+    ``inv_res_pre.fits``; y and x are the same in all. y are the slit positions: as many as the inputs
+    have, or one fewer, since the last one of a map may be incomplete.
+
+    At least half of the values of a file are finite, and at most 1 % of those of a quantity impossible. More
+    than 5 % that are unusual are a finding.
 
     Parameters
     ----------
     dataset_ids
         The level-1 datasets that were inverted, kept with the result.
+    declared
+        What is known of them; the wavelength axis, the lines and the slit positions are compared with it.
 
     Raises
     ------
@@ -74,12 +105,18 @@ def verify(folder: Path, *, op_id: str, inversion_id: str, dataset_ids: Sequence
         problems.append("The hand-over names no dataset that was inverted")
     if not folder.is_dir():
         raise ProductsRefused([*problems, f"The products folder {str(folder)!r} does not exist"])
+    said = _Said(op_id, inversion_id, declared or Declared(), problems, findings)
     for name in PRODUCT_FILES:
-        one = _check_file(folder / name, op_id, inversion_id, problems, findings)
+        one = _check_file(folder / name, said)
         if one is not None:
             seen.append(one)
     shapes = {one.file.name: one.file.shape for one in seen}
     problems.extend(_shape_conflicts(shapes))
+    is_synthetic = any(one.synthetic for one in seen)
+    # Made-up products play a part where inputs are made up, too: what does not fit them is told, not refused.
+    (findings if is_synthetic else problems).extend(_step_problems(shapes, said.declared))
+    if not problems:
+        problems.extend(f"{one.file.name} {text}" for one in seen for text in value_problems(one.statistics))
     if problems:
         raise ProductsRefused(problems)
     says_op = any(one.names_op for one in seen)
@@ -94,37 +131,48 @@ def verify(folder: Path, *, op_id: str, inversion_id: str, dataset_ids: Sequence
         says_inversion=any(one.names_inversion for one in seen),
         synthetic=any(one.synthetic for one in seen),
         findings=tuple(findings),
+        lines=next((one.lines for one in seen if one.lines), ()),
+        statistics=tuple(row for one in seen for row in one.statistics),
     )
 
 
-def _check_file(
-    path: Path, op_id: str, inversion_id: str, problems: list[str], findings: list[str]
-) -> _Seen | None:
+def _check_file(path: Path, said: _Said) -> _Seen | None:
     """Check one file by itself; None when its shape cannot be used to compare it with the others."""
-    name = path.name
+    name, problems, findings = path.name, said.problems, said.findings
     try:
         with open_product(path, findings) as product:
             # Before the checks: what is altered later no longer has this sum, and the copy home notices.
             digest, size = sha256(path), path.stat().st_size
             named = {
                 keyword: _check_identity(product, name, keyword, expected, problems)
-                for keyword, expected in ((OP_KEYWORD, op_id), (INVERSION_KEYWORD, inversion_id))
+                for keyword, expected in (
+                    (OP_KEYWORD, said.op_id),
+                    (INVERSION_KEYWORD, said.inversion_id),
+                )
             }
             shape = product.shape()
             shape_problem = _shape_problem(shape, _AXES[name])
             if shape is None or shape_problem:
                 problems.append(f"{name} {shape_problem}")
                 return None
+            lines: tuple[str, ...] = ()
             if name == FITTED_FILE:
-                problems.extend(f"{name} {text}" for text in _vector_problems(product, shape[1]))
-            share = _finite_share(product, shape, name, findings)
-            if share == 0:
-                problems.append(f"{name} holds no finite value")
+                found = _vector_problems(product, shape[1])
+                if not found:
+                    lines, found, strange = check_axes(product, said.declared)
+                    is_told = product.header(SYNTHETIC_KEYWORD) is True or not said.declared.lines
+                    (findings if is_told else problems).extend(f"{name} {text}" for text in strange)
+                problems.extend(f"{name} {text}" for text in found)
+            rows = tuple(_statistics(product, shape, name))
+            findings.extend(f"{name}: {text}" for text in value_findings(rows))
+            share = sum(row.finite_share for row in rows) / len(rows)
             return _Seen(
                 ProductFile(name, size, digest, shape, share),
                 names_op=named[OP_KEYWORD],
                 names_inversion=named[INVERSION_KEYWORD],
                 synthetic=product.header(SYNTHETIC_KEYWORD) is True,
+                statistics=rows,
+                lines=lines,
             )
     except Unreadable as error:
         problems.append(f"{name} {error}")
@@ -180,17 +228,32 @@ def _vector_problems(product: OpenProduct, wavelengths: int) -> list[str]:
     return problems
 
 
-def _finite_share(product: OpenProduct, shape: tuple[int, ...], name: str, findings: list[str]) -> float:
-    """The share of finite values, 0..1; one plane of the file is in memory at a time."""
-    finite = 0
+def _statistics(product: OpenProduct, shape: tuple[int, ...], name: str) -> Iterator[Statistics]:
+    """Of each quantity or Stokes parameter; one plane of the file is in memory at a time."""
     for first in range(shape[0]):
-        here = sum(int(np.isfinite(product.plane(first, second)).sum()) for second in range(shape[1]))
-        if here == 0:
-            what = QUANTITIES[first].name if name == MODEL_FILE else f"Stokes {STOKES[first]}"
-            findings.append(f"{name}: {what} has no finite value.")
-        finite += here
-    # Python's whole numbers: a product of axis lengths leaves 32 bits easily.
-    return finite / (shape[0] * shape[1] * shape[2] * shape[3])
+        what, unit = (
+            (QUANTITIES[first].name, QUANTITIES[first].unit)
+            if name == MODEL_FILE
+            else (f"Stokes {STOKES[first]}", "")
+        )
+        planes = (product.plane(first, second) for second in range(shape[1]))
+        # Python's whole numbers: a product of axis lengths leaves 32 bits easily.
+        yield statistics(name, what, unit, planes, shape[1] * shape[2] * shape[3])
+
+
+def _step_problems(shapes: dict[str, tuple[int, ...]], declared: Declared) -> list[str]:
+    """Where the slit positions are not those of the inputs."""
+    model = shapes.get(MODEL_FILE)
+    if model is None or not declared.steps:
+        return []
+    fits = {steps - missing for steps in declared.steps for missing in (0, 1)}
+    if model[STEP_AXIS] in fits:
+        return []
+    wanted = ", ".join(str(steps) for steps in sorted(set(declared.steps)))
+    return [
+        f"{MODEL_FILE} has {model[STEP_AXIS]} slit positions (y), but the inputs {wanted}"
+        " (one may be missing at the end)"
+    ]
 
 
 def _shape_conflicts(shapes: dict[str, tuple[int, ...]]) -> list[str]:
