@@ -107,7 +107,8 @@ class Settings(BaseSettings):
 
     frames_from: str | None = Field(
         None,
-        description="Where level-1 frames lie: address or folder above the buckets; unset: the local store.",
+        description="Where level-1 frames lie: address or folder above the buckets, s3:// or globus;"
+        " unset: the local store.",
     )
     stage_first: int = Field(
         1, ge=0, description="OPs at the head of the queue whose frames are staged, beside the claimed ones."
@@ -119,6 +120,16 @@ class Settings(BaseSettings):
     science_collection: str | None = Field(
         None, description="Globus collection that transfer lists aim at, <uuid>:/path."
     )
+
+    local_collection: str | None = Field(
+        None, description="Globus collection of this machine, <uuid>:/path; the path is the data folder."
+    )
+    globus_token: SecretStr | None = Field(None, description="Access token for Globus transfers.")
+    globus_url: str | None = Field(None, description="Globus' transfer service; unset: Globus' own.")
+    s3_endpoint: str | None = Field(None, description="Address of the S3 store; unset: Amazon's.")
+    s3_region: str = Field("us-east-1", description="Region of the S3 store.")
+    s3_key: str | None = Field(None, repr=False, description="Access key; unset: as AWS_… or a role says.")
+    s3_secret: SecretStr | None = Field(None, description="Secret of the access key.")
 
     retry_limit: int = Field(
         3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
@@ -135,7 +146,7 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("store_collection", "science_collection")
+    @field_validator("store_collection", "science_collection", "local_collection")
     @classmethod
     def _collection(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[^:/]+:/.*", value):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from dagster_l2.batch import Limiter
-    from dagster_l2.inputs import Objects
+    from dagster_l2.inputs import Objects, Transfers
     from dagster_l2.publishing import Bus
     from dagster_l2.store import StoreClient
     from dagster_l2.store.server import ReachFleet
@@ -107,6 +107,12 @@ def open_objects(settings: Settings, store: StoreClient | None = None) -> Iterat
     from dagster_l2.inputs import FolderObjects, HttpObjects
 
     place = settings.frames_from
+    if place == "globus":
+        yield _globus_objects(settings)
+        return
+    if place is not None and place.startswith("s3://"):
+        yield _s3_objects(settings)
+        return
     if place is not None and not place.startswith(("http://", "https://")):
         yield FolderObjects(Path(place).expanduser())
         return
@@ -120,6 +126,42 @@ def open_objects(settings: Settings, store: StoreClient | None = None) -> Iterat
         objects = HttpObjects(place, headers=headers, timeout_s=settings.store_timeout_s)
         stack.callback(objects.close)
         yield objects
+
+
+def _globus_objects(settings: Settings) -> Objects:
+    from dagster_l2.inputs import Collection, GlobusObjects
+
+    source, here = settings.store_collection, settings.local_collection
+    if source is None or here is None:
+        raise WrongUse("Frames through Globus need L2_STORE_COLLECTION and L2_LOCAL_COLLECTION; set both.")
+    ends = Collection.parse(source), Collection.parse(here)
+    return GlobusObjects(open_transfers(settings), *ends, settings.data)
+
+
+def open_transfers(settings: Settings) -> Transfers:
+    """Globus' transfer service.
+
+    Raises
+    ------
+    WrongUse
+        Without a token, or without the library.
+    """
+    from dagster_l2.inputs import Transfers
+
+    if settings.globus_token is None:
+        raise WrongUse("Globus asks who you are; set L2_GLOBUS_TOKEN.")
+    return Transfers(settings.globus_token.get_secret_value(), url=settings.globus_url)
+
+
+def _s3_objects(settings: Settings) -> Objects:
+    from dagster_l2.inputs import S3Objects
+
+    if settings.frames_from != "s3://":
+        raise WrongUse("Each frame names its bucket: set L2_FRAMES_FROM=s3:// alone, and L2_S3_ENDPOINT.")
+    secret = settings.s3_secret.get_secret_value() if settings.s3_secret else None
+    return S3Objects(
+        endpoint=settings.s3_endpoint, region=settings.s3_region, key=settings.s3_key, secret=secret
+    )
 
 
 def objects_url(store: StoreClient) -> str:

@@ -1,10 +1,10 @@
-"""``l2 stage``: the frames of OPs brought into their input packages now."""
+"""``l2 stage`` and ``l2 send``: the frames of OPs brought here, or sent to the science side."""
 
 from __future__ import annotations
 
 import click
 
-from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
 from dagster_l2.errors import L2Error, WrongUse
@@ -14,13 +14,18 @@ from dagster_l2.wiring import open_ledger, open_store
 
 @click.command("stage")
 @click.argument("ops", nargs=-1, metavar="[OP]...")
+@click.option(
+    "--through", type=click.Choice(["globus"]), help="Let Globus bring them, whatever L2_FRAMES_FROM says."
+)
 @json_option
-def stage_command(ops: tuple[str, ...], as_json: bool) -> None:
+def stage_command(ops: tuple[str, ...], through: str | None, as_json: bool) -> None:
     """Bring the level-1 frames of these OPs here; without one, of the claimed ones and the queue's head.
 
     What is here already is not fetched again, and one that was interrupted goes on.
     """
     settings = load_settings()
+    if through is not None:
+        settings = settings.model_copy(update={"frames_from": through})
     from dagster_l2.staging import HAVE_PACKAGE, stage, stage_next
 
     with Counter() as counter, open_ledger(settings) as ledger, open_store(settings) as store:
@@ -50,3 +55,26 @@ def stage_command(ops: tuple[str, ...], as_json: bool) -> None:
         click.echo("Nothing to stage.")
     if report.failed:
         raise L2Error(report.failed[0][1])
+
+
+@click.command("send")
+@click.argument("op")
+@click.option("--again", is_flag=True, help="Start another transfer, where one was started before.")
+@json_option
+def send_command(op: str, again: bool, as_json: bool) -> None:
+    """Let Globus send the frames of an OP to the science side; once started, say how it stands."""
+    settings = load_settings()
+    from dagster_l2.sending import send
+    from dagster_l2.staging import HAVE_PACKAGE
+
+    with open_ledger(settings) as ledger:
+        present = ledger.present(op)
+    if present.state not in HAVE_PACKAGE:
+        raise WrongUse(f"{shown(op)} is {present.state}; it has nothing to send.")
+    content = send(settings, op, again=again)
+    if as_json:
+        print_json(content)
+    else:
+        print_pairs(content)
+    if content["status"] == "FAILED":
+        raise L2Error(f"Globus did not bring it ({content['why']}); mend it and send it --again.")

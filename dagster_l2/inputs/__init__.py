@@ -13,6 +13,7 @@ from dagster_l2.inputs.frames import (
     Collection,
     Frame,
     FrameListUnusable,
+    dataset_folders,
     digest,
     read_frames,
     read_listing,
@@ -20,6 +21,7 @@ from dagster_l2.inputs.frames import (
     write_listing,
     write_transfer_lists,
 )
+from dagster_l2.inputs.globus import GlobusObjects, Item, TransferFailed, Transfers, read_note
 from dagster_l2.inputs.objects import FolderObjects, FrameNotFetched, HttpObjects, Objects
 from dagster_l2.inputs.package import (
     PACKAGE_FILE,
@@ -34,6 +36,7 @@ from dagster_l2.inputs.package import (
     write_package,
 )
 from dagster_l2.inputs.pictures import PICTURE_FILE, quicklook, read_picture
+from dagster_l2.inputs.s3 import S3Objects
 from dagster_l2.inputs.staging import (
     MISSING_FILE,
     SOURCE,
@@ -70,17 +73,23 @@ __all__ = [
     "FrameStaging",
     "FramesNotStaged",
     "FramesWrong",
+    "GlobusObjects",
     "HttpObjects",
     "InputDataset",
     "InputError",
+    "Item",
     "Objects",
     "PackageRefused",
     "PackageUnreadable",
+    "S3Objects",
+    "TransferFailed",
+    "Transfers",
     "absent",
     "build_package",
     "bytes_of",
     "check_frames",
     "cube_bytes",
+    "dataset_folders",
     "digest",
     "evict",
     "is_staged",
@@ -92,6 +101,7 @@ __all__ = [
     "read_cubes",
     "read_frames",
     "read_listing",
+    "read_note",
     "read_package",
     "read_picture",
     "remove_frames",

@@ -7,7 +7,7 @@ there are, and when they are fetched, is decided in ``staging``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -40,7 +40,18 @@ class FrameNotFetched(L2Error):
 
 
 class Objects(Protocol):
-    """Where frames come from."""
+    """Where frames come from; ``most_at_once`` is how many are best gathered together."""
+
+    most_at_once: int
+
+    def gather(self, wanted: Sequence[tuple[Frame, Path]]) -> None:
+        """Make ready to fetch these, where many come together.
+
+        Raises
+        ------
+        FrameNotFetched
+            When none of them does.
+        """
 
     def fetch(self, frame: Frame, target: Path) -> None:
         """Bring a frame to ``target``, whole or not at all.
@@ -63,6 +74,8 @@ class HttpObjects:
         Seconds that one read may stall.
     """
 
+    most_at_once = 64
+
     def __init__(
         self, base: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 60.0
     ) -> None:
@@ -76,9 +89,12 @@ class HttpObjects:
         """Close the connections."""
         self._http.close()
 
+    def gather(self, wanted: Sequence[tuple[Frame, Path]]) -> None:
+        """They come one by one."""
+
     def fetch(self, frame: Frame, target: Path) -> None:
         """See `Objects`."""
-        part = _part_of(target)
+        part = part_of(target)
         have = part.stat().st_size if part.exists() else 0
         if frame.size is not None and have >= frame.size:
             part.unlink()
@@ -98,7 +114,7 @@ class HttpObjects:
             raise FrameNotFetched(
                 f"Frame {frame.object_key} broke off ({said}).", FailureClass.PASSING
             ) from None
-        _keep(frame, part, target)
+        keep(frame, part, target)
 
     def _check(self, answer: httpx.Response, frame: Frame) -> None:
         status = answer.status_code
@@ -114,11 +130,16 @@ class HttpObjects:
 class FolderObjects:
     """``<root>/<bucket>/<object key>`` in a folder that is mounted here."""
 
+    most_at_once = 64
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def gather(self, wanted: Sequence[tuple[Frame, Path]]) -> None:
+        """They come one by one."""
 
     def fetch(self, frame: Frame, target: Path) -> None:
         """See `Objects`."""
@@ -130,17 +151,18 @@ class FolderObjects:
                 f"Frame {frame.object_key} is not below {self._root}.",
                 FailureClass.PERMANENT if is_there else FailureClass.PASSING,
             )
-        part = _part_of(target)
+        part = part_of(target)
         shutil.copyfile(source, part)
-        _keep(frame, part, target)
+        keep(frame, part, target)
 
 
-def _part_of(target: Path) -> Path:
+def part_of(target: Path) -> Path:
+    """Where the bytes of a frame are gathered until it is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return target.with_name(f"{target.name}.part")
 
 
-def _keep(frame: Frame, part: Path, target: Path) -> None:
+def keep(frame: Frame, part: Path, target: Path) -> None:
     """Give a frame its name, once it is as long as the store says."""
     size = part.stat().st_size
     if frame.size is not None and size != frame.size:

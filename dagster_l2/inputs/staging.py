@@ -40,7 +40,6 @@ SOURCE = "frames"
 STAGED_FILE = "frames.json"
 MISSING_FILE = "frames_missing.json"
 WRONG_FILE = "frames_wrong.json"
-_MOST_IN_CHUNK = 64
 _SCHEMA: dict[str, pl.DataType] = {
     "object_key": pl.String(),
     "dataset_id": pl.String(),
@@ -131,7 +130,7 @@ class FrameStaging:
         second = window.start
         for frame in self._between(window.start, window.end):
             begins = frame.observed_at.replace(microsecond=0, tzinfo=UTC)
-            if since >= _MOST_IN_CHUNK and begins > second:
+            if since >= self._objects.most_at_once and begins > second:
                 cuts.append(begins)
                 since = 0
             since, second = since + 1, begins
@@ -150,10 +149,13 @@ class FrameStaging:
             When some did not arrive; the others stay.
         """
         rows, failed = [], []
-        for frame in self._between(chunk.start, chunk.end):
-            target = self._folder / frame.path
+        wanted = [(frame, self._folder / frame.path) for frame in self._between(chunk.start, chunk.end)]
+        missing = {target for frame, target in wanted if not _is_here(frame, target)}
+        if missing:
+            self._gather([one for one in wanted if one[1] in missing])
+        for frame, target in wanted:
             try:
-                if not (target.is_file() and frame.size in (None, target.stat().st_size)):
+                if target in missing:
                     self._objects.fetch(frame, target)
                 rows.append(self._row(frame, target))
                 if self._progress is not None:
@@ -172,6 +174,15 @@ class FrameStaging:
         total = int(frame_rows["bytes"].sum())
         return FetchedChunk(frame_rows, received=len(rows), expected=len(rows), bytes=total)
 
+    def _gather(self, wanted: Sequence[tuple[Frame, Path]]) -> None:
+        try:
+            self._objects.gather(wanted)
+        except FrameNotFetched as error:
+            keys = [frame.object_key for frame, _ in wanted]
+            raise FramesNotStaged(str(error), keys, is_passing=error.transient) from None
+        except OSError as error:
+            raise StagingStopped(one_sentence_of(error)) from error
+
     @staticmethod
     def _row(frame: Frame, target: Path) -> dict[str, Any]:
         return {
@@ -189,12 +200,16 @@ class FrameStaging:
         return [frame for frame in self._frames if low <= frame.observed_at < high]
 
 
+def _is_here(frame: Frame, target: Path) -> bool:
+    return target.is_file() and frame.size in (None, target.stat().st_size)
+
+
 def absent(folder: Path, frames: Sequence[Frame]) -> list[str]:
     """The keys of the available frames that are not staged whole."""
     out = []
     for frame in frames:
         target = folder / FRAMES_FOLDER / frame.path
-        if frame.is_available and not (target.is_file() and frame.size in (None, target.stat().st_size)):
+        if frame.is_available and not _is_here(frame, target):
             out.append(frame.object_key)
     return out
 
