@@ -25,6 +25,9 @@ SCAN_COLUMNS: dict[str, pl.DataType] = {
     "content_hash": pl.String(),
 }
 
+SCHEMA_FILE = "0-schema-"
+"""How the names of files begin that have no rows and only carry a schema."""
+
 
 @dataclass(frozen=True)
 class BronzeTable:
@@ -45,7 +48,7 @@ class BronzeTable:
         So a reader finds every column, typed, before the first record and after a column was added.
         """
         text = repr({name: str(dtype) for name, dtype in self.schema.items()})
-        path = self.folder / f"0-schema-{hashlib.sha256(text.encode()).hexdigest()[:12]}.parquet"
+        path = self.folder / f"{SCHEMA_FILE}{hashlib.sha256(text.encode()).hexdigest()[:12]}.parquet"
         if path not in committed_files(self.folder):
             commit_parquet(path, pl.DataFrame(schema=self.schema), job_id="schema", batch_id=self.name)
 

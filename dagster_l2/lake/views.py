@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.lake.bronze import BronzeTable
+from dagster_l2.lake.bronze import SCHEMA_FILE, BronzeTable
 from dagster_l2.lake.commit import committed_files
 
 
@@ -40,8 +40,10 @@ def register_views(
         table.ensure()
         registered[table.name] = committed_files(table.folder, known_at=known_at)
         files = ", ".join(quoted(path) for path in registered[table.name])
+        # Where there has been one schema only, one file tells it; else each query would begin with all.
+        schemas = sum(path.name.startswith(SCHEMA_FILE) for path in registered[table.name])
         connection.execute(
             f'create or replace view bronze."{table.name}" as'
-            f" select * from read_parquet([{files}], union_by_name = true)"
+            f" select * from read_parquet([{files}], union_by_name = {str(schemas > 1).lower()})"
         )
     return registered

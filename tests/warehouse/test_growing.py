@@ -12,8 +12,39 @@ from warehouse_kit import Warehouse
 START = datetime(2025, 1, 1)  # bronze times are UTC without a zone
 STATES = ("Discovered", "Invertible", "Preprocessed", "Working", "Inverted", "Published")
 
-# From bronze alone, in other words than the model's.
-ANEW = """
+# From bronze alone, in other words than the models'.
+LAST = """
+    select
+        ours.op_id, ours.transition_id, ours.seq, ours.to_state, ours.occurred_at, ours.cause,
+        ours.inversion_id,
+        (
+            select max_by(named.inputs_hash, named.seq) from bronze.transitions as named
+            where named.op_id = ours.op_id
+        ),
+        (
+            select coalesce(list(told.inversion_id order by told.seq), []) from bronze.transitions as told
+            where told.op_id = ours.op_id and told.to_state = 'Published'
+        )
+    from bronze.transitions as ours
+    where ours.seq = (select max(all_.seq) from bronze.transitions as all_ where all_.op_id = ours.op_id)
+    order by 1
+"""
+KEPT = """
+    select
+        op_id, transition_id, seq, to_state, occurred_at, cause, inversion_id, inputs_hash,
+        published_inversion_ids
+    from int_op_last_transition order by 1
+"""
+INVERSIONS = """
+    select
+        inversion_id, min(op_id), min(occurred_at), max_by(to_state, seq),
+        max(occurred_at) filter (where to_state = 'Published'), max_by(details ->> 'bucket', seq)
+    from bronze.transitions where inversion_id is not null group by inversion_id order by 1
+"""
+KEPT_INVERSIONS = """
+    select inversion_id, op_id, claimed_at, last_state, published_at, bucket from inversions order by 1
+"""
+HISTORY = """
     select
         ours.transition_id, ours.op_id, ours.seq, ours.from_state, ours.to_state, ours.occurred_at,
         (
@@ -23,7 +54,7 @@ ANEW = """
         ours.recorded_at, ours.cause, ours.details
     from bronze.transitions as ours order by 1
 """
-KEPT = """
+SHOWN_HISTORY = """
     select
         transition_id, op_id, seq, from_state, to_state, occurred_at, ended_at, recorded_at, cause, details
     from op_history order by 1
@@ -42,57 +73,83 @@ def _rows(*steps: tuple[int, str, int], ledger: str = "a") -> Iterator[dict[str,
             "occurred_at": moment,
             "recorded_at": moment,
             "cause": f"{op_id} of {ledger}",
-            "details": "{}",
+            "inputs_hash": f"hash {transition_id}" if seq == 2 else None,
+            "inversion_id": f"inversion of {op_id}" if seq > 3 else None,
+            "details": f'{{"bucket": "bucket {transition_id}"}}' if seq == 4 else None,
         }
 
 
 @pytest.fixture(scope="module")
 def warehouse(new_warehouse: Callable[[], Warehouse]) -> Warehouse:
-    """Two passes, and between them a mark on a row that the second has no reason to touch."""
+    """Two passes, and between them marks on rows that the second has no reason to touch."""
     warehouse = new_warehouse()
     # The second step of `b`, number 5, was at work in its transaction while the export read.
-    warehouse.insert("transitions", _rows((1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "c", 1)))
-    warehouse.dbt("run", "--select", "stg_ledger__transitions", "op_history")
-    warehouse.query("update op_history set cause = 'mark' where transition_id = 1")
-    warehouse.insert("transitions", _rows((6, "b", 3), (7, "a", 3), (8, "a", 4), (9, "d", 1)))
+    steps = [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "c", 1), (6, "e", 4), (7, "f", 4)]
+    warehouse.insert("transitions", _rows(*steps))
+    _pass(warehouse, "stg_ledger__transitions", "op_history")
+    warehouse.query("update int_op_last_transition set cause = 'mark' where op_id = 'c'")
+    warehouse.query("update inversions set bucket = 'mark' where op_id = 'e'")
+    more = [(8, "b", 3), (9, "a", 3), (10, "a", 4), (11, "d", 1), (12, "f", 5), (13, "f", 6)]
+    warehouse.insert("transitions", _rows(*more))
     _pass(warehouse)
     return warehouse
 
 
-def _pass(warehouse: Warehouse, *, check: bool = True) -> int:
-    return warehouse.dbt("run", "--select", "op_history", check=check).returncode
+def _pass(warehouse: Warehouse, *more: str, check: bool = True) -> int:
+    return warehouse.dbt(
+        "run", "--select", *more, "int_op_last_transition", "inversions", check=check
+    ).returncode
 
 
-def _marked(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return [(*row[:8], "mark", row[9]) if row[0] == 1 else row for row in rows]
+def _kept(warehouse: Warehouse) -> list[list[tuple[Any, ...]]]:
+    return [warehouse.query(KEPT), warehouse.query(KEPT_INVERSIONS)]
+
+
+def _anew(warehouse: Warehouse, *, marked: bool = False) -> list[list[tuple[Any, ...]]]:
+    last, inversions = warehouse.query(LAST), warehouse.query(INVERSIONS)
+    if marked:
+        last = [(*row[:5], "mark", *row[6:]) if row[0] == "c" else row for row in last]
+        inversions = [(*row[:5], "mark") if row[1] == "e" else row for row in inversions]
+    return [last, inversions]
 
 
 def test_a_pass_brings_what_is_new_and_touches_nothing_else(warehouse: Warehouse) -> None:
-    assert warehouse.query(KEPT) == _marked(warehouse.query(ANEW))
+    assert _kept(warehouse) == _anew(warehouse, marked=True)
 
 
-def test_a_pass_that_fails_leaves_the_history_as_it_was(warehouse: Warehouse) -> None:
-    before = warehouse.query(KEPT)
-    (bad,) = _rows((10, "d", 2))
-    warehouse.insert("transitions", [{**bad, "occurred_at": None}, *_rows((11, "c", 2))])
-    assert _pass(warehouse, check=False) == 1
-    assert warehouse.query(KEPT) == before
-    warehouse.query("delete from bronze.transitions where transition_id = 10")
+def test_a_pass_without_news_changes_nothing(warehouse: Warehouse) -> None:
+    before = _kept(warehouse)
     _pass(warehouse)
-    assert warehouse.query(KEPT) == _marked(warehouse.query(ANEW))
+    assert _kept(warehouse) == before
+
+
+def test_the_history_says_when_each_state_ended(warehouse: Warehouse) -> None:
+    assert warehouse.query(SHOWN_HISTORY) == warehouse.query(HISTORY)
+
+
+def test_a_pass_that_fails_leaves_all_as_it_was(warehouse: Warehouse) -> None:
+    before = _kept(warehouse)
+    # What cannot be read is met by the second of the models.
+    warehouse.insert("transitions", [{**row, "details": "{"} for row in _rows((14, "f", 6))])
+    assert _pass(warehouse, check=False) == 1
+    assert warehouse.query(KEPT_INVERSIONS) == before[1]
+    warehouse.query("delete from bronze.transitions where transition_id = 14")
+    warehouse.insert("transitions", _rows((15, "d", 2)))
+    _pass(warehouse)
+    assert _kept(warehouse) == _anew(warehouse)
 
 
 def test_a_row_that_came_late_takes_its_place(warehouse: Warehouse) -> None:
     warehouse.insert("transitions", _rows((5, "b", 2)))
     _pass(warehouse)
-    assert warehouse.query(KEPT) == warehouse.query(ANEW)
+    assert _kept(warehouse) == _anew(warehouse)
 
 
 def test_another_ledger_takes_the_place_of_the_first(warehouse: Warehouse) -> None:
     warehouse.query("delete from bronze.transitions")
     steps = [(number, "a", number) for number in range(1, 5)]
-    others = [(number, f"op{number}", 1) for number in range(5, 13)]
+    others = [(number, f"op{number}", 1) for number in range(5, 16)]
     warehouse.insert("transitions", _rows(*steps, *others, ledger="b"))
     warehouse.query("update bronze.transitions set recorded_at = recorded_at + interval 1 second")
     _pass(warehouse)
-    assert warehouse.query(KEPT) == warehouse.query(ANEW)
+    assert _kept(warehouse) == _anew(warehouse)

@@ -17,7 +17,7 @@ renamed as (
         rule_version,
         inversion_id,
         run_id,
-        details::json as details
+        details
     from source
 )
 
