@@ -1,18 +1,38 @@
-with versions as (
-    select * exclude (record)
-    from {{ ref('stg_store__datasets') }}
-),
+-- A view over bronze, of which `int_datasets_current` writes what counts.
+{{ config(materialized='view') }}
 
-sightings as (
+{%- set versions = ref('stg_store__datasets') %}
+
+-- No CTE: DuckDB would keep one that is read twice with all its columns.
+with sightings as (
     select * from {{ ref('stg_store__missing') }}
 ),
 
-newest_versions as (
-    select *
-    from versions
+newest as (
+    select
+        dataset_id,
+        scanned_at,
+        content_hash
+    from {{ versions }}
     qualify row_number() over (
         partition by dataset_id order by scanned_at desc, content_hash desc
     ) = 1
+),
+
+-- The window sorts three columns; the others are read of the winners.
+newest_records as (
+    select versions.*
+    from {{ versions }} as versions
+    semi join newest
+        on
+            versions.dataset_id = newest.dataset_id
+            and versions.scanned_at is not distinct from newest.scanned_at
+            and versions.content_hash is not distinct from newest.content_hash
+),
+
+newest_versions as (
+    select * exclude (record)
+    from newest_records
 ),
 
 newest_sightings as (

@@ -1,3 +1,6 @@
+-- A view: it adds little to what is a table already, and those that read it want few of its columns.
+{{ config(materialized='view') }}
+
 with datasets as (
     select * from {{ ref('int_datasets_current') }}
 ),

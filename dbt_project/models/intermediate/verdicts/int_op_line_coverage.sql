@@ -40,20 +40,33 @@ line_lists as (
     select
         op_id,
         instrument,
-        list(line_name order by line_name) as all_line_names
+        list_sort(list(line_name)) as all_line_names
     from observed_lines
     group by op_id, instrument
+),
+
+-- Each name is looked at once, however many OPs have it.
+line_names as (
+    select distinct line_name from observed_lines
+),
+
+wanted_names as (
+    select
+        line_names.line_name,
+        wanted_lines.line
+    from line_names
+    inner join wanted_lines on regexp_matches(line_names.line_name, wanted_lines.name_pattern)
 ),
 
 matches as (
     select
         observed_lines.op_id,
         observed_lines.instrument,
-        wanted_lines.line,
-        list(observed_lines.line_name order by observed_lines.line_name) as line_names
+        wanted_names.line,
+        list_sort(list(observed_lines.line_name)) as line_names
     from observed_lines
-    inner join wanted_lines on regexp_matches(observed_lines.line_name, wanted_lines.name_pattern)
-    group by observed_lines.op_id, observed_lines.instrument, wanted_lines.line
+    inner join wanted_names on observed_lines.line_name = wanted_names.line_name
+    group by observed_lines.op_id, observed_lines.instrument, wanted_names.line
 ),
 
 narrow_windows as (

@@ -1,25 +1,15 @@
-with versions as (
-    select * from {{ ref('stg_store__datasets') }}
-),
+{%- set versions = ref('stg_store__datasets') -%}
 
-cleaned as (
+-- Windows sort the three columns that tell versions apart; the others are read once they are numbered. No CTE of the
+-- versions: DuckDB would keep one that is read twice with all columns.
+with numbered as (
     select
-        * exclude (record) replace (
-            {{ not_blank('product_id') }} as product_id,
-            {{ not_blank('op_id') }} as op_id,
-            {{ not_blank('instrument_program_id') }} as instrument_program_id,
-            {{ not_blank('instrument') }} as instrument,
-            {{ known_status('status') }} as status
-        )
-    from versions
-),
-
-numbered as (
-    select
-        * replace ({{ product_of() }} as product_id),
+        dataset_id,
+        scanned_at,
+        content_hash,
         row_number() over by_time as version_number,
         lead(scanned_at) over by_time as superseded_at
-    from cleaned
+    from {{ versions }}
     window by_time as (partition by dataset_id order by scanned_at asc, content_hash asc)
 ),
 
@@ -31,7 +21,37 @@ several as (
         scanned_at,
         content_hash
     from numbered
-    qualify count(*) over (partition by dataset_id) > 1
+    where version_number > 1 or superseded_at is not null
+),
+
+joined as (
+    select
+        versions.*,
+        numbered.version_number,
+        numbered.superseded_at
+    from {{ versions }} as versions
+    inner join numbered
+        on
+            versions.dataset_id = numbered.dataset_id
+            and versions.scanned_at = numbered.scanned_at
+            and versions.content_hash is not distinct from numbered.content_hash
+),
+
+cleaned as (
+    select
+        * exclude (record) replace (
+            {{ not_blank('product_id') }} as product_id,
+            {{ not_blank('op_id') }} as op_id,
+            {{ not_blank('instrument_program_id') }} as instrument_program_id,
+            {{ not_blank('instrument') }} as instrument,
+            {{ known_status('status') }} as status
+        )
+    from joined
+),
+
+whole as (
+    select * replace ({{ product_of() }} as product_id)
+    from cleaned
 ),
 
 records as (
@@ -39,12 +59,12 @@ records as (
         several.dataset_id,
         several.version_number,
         to_json(versions.record)::map (varchar, json) as record_fields
-    from versions
+    from {{ versions }} as versions
     inner join several
         on
             versions.dataset_id = several.dataset_id
             and versions.scanned_at = several.scanned_at
-            and versions.content_hash = several.content_hash
+            and versions.content_hash is not distinct from several.content_hash
 ),
 
 pairs as (
@@ -85,40 +105,40 @@ named as (
 
 final as (
     select
-        numbered.dataset_id,
-        numbered.version_number::bigint as version_number,
-        numbered.scanned_at as seen_at,
-        numbered.superseded_at,
-        numbered.update_date as store_updated_at,
-        case when numbered.version_number = 1 then 'new' else 'changed' end as change_type,
+        whole.dataset_id,
+        whole.version_number::bigint as version_number,
+        whole.scanned_at as seen_at,
+        whole.superseded_at,
+        whole.update_date as store_updated_at,
+        case when whole.version_number = 1 then 'new' else 'changed' end as change_type,
         coalesce(named.changed_fields, []) as changed_fields,
         coalesce(named.changes, []) as changes,
-        numbered.product_id,
-        numbered.op_id,
-        numbered.instrument_program_id,
-        numbered.proposal_id,
-        numbered.experiment_id,
-        numbered.instrument,
-        numbered.status,
-        numbered.create_date,
-        numbered.start_time,
-        numbered.end_time,
-        numbered.bounding_box,
-        numbered.wavelength_min_nm,
-        numbered.wavelength_max_nm,
-        numbered.spectral_lines,
-        numbered.stokes,
-        numbered.frame_count,
-        numbered.health_good_count,
-        numbered.gos_open_count,
-        numbered.ao_locked_count,
-        numbered.is_embargoed,
-        numbered.embargo_end_date,
-        numbered.bucket,
-        numbered.job_id,
-        numbered.content_hash
-    from numbered
-    left join named on numbered.dataset_id = named.dataset_id and numbered.version_number = named.version_number
+        whole.product_id,
+        whole.op_id,
+        whole.instrument_program_id,
+        whole.proposal_id,
+        whole.experiment_id,
+        whole.instrument,
+        whole.status,
+        whole.create_date,
+        whole.start_time,
+        whole.end_time,
+        whole.bounding_box,
+        whole.wavelength_min_nm,
+        whole.wavelength_max_nm,
+        whole.spectral_lines,
+        whole.stokes,
+        whole.frame_count,
+        whole.health_good_count,
+        whole.gos_open_count,
+        whole.ao_locked_count,
+        whole.is_embargoed,
+        whole.embargo_end_date,
+        whole.bucket,
+        whole.job_id,
+        whole.content_hash
+    from whole
+    left join named on whole.dataset_id = named.dataset_id and whole.version_number = named.version_number
 )
 
 select * from final

@@ -23,7 +23,13 @@ verdicts as (
         op_id,
         instrument,
         bool_and(passed) as is_invertible,
-        coalesce(list(criterion order by position) filter (where not passed), []) as failed_criteria
+        -- One sort of all lists by position, instead of one for each group.
+        [
+            failed.criterion
+            for failed in coalesce(
+                list_sort(list({ 'position': position, 'criterion': criterion }) filter (where not passed)), []
+            )
+        ] as failed_criteria
     from criteria
     group by op_id, instrument
 ),
@@ -36,7 +42,13 @@ inputs as (
         count(*) as dataset_count,
         -- A package prepared from these datasets is out of date as soon as an id or a frame count differs.
         sha256(
-            string_agg(dataset_id || ':' || coalesce(frame_count::varchar, ''), ',' order by dataset_id)
+            array_to_string(
+                [
+                    dataset.dataset_id || ':' || coalesce(dataset.frame_count::varchar, '')
+                    for dataset in list_sort(list({ 'dataset_id': dataset_id, 'frame_count': frame_count }))
+                ],
+                ','
+            )
         ) as inputs_hash,
         bool_or(lines_estimated) as has_estimated_line,
         string_agg(spectral_lines[1] || ' in ' || dataset_id, ', ' order by dataset_id) filter (where lines_estimated)

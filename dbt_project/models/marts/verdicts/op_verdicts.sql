@@ -23,24 +23,35 @@ speaking as (
     ) = 1
 ),
 
+-- One sort of all lists by position, instead of one for each group.
+measurements as (
+    select
+        criteria.op_id,
+        criteria.instrument,
+        list_sort(list({
+            'position': criteria.position,
+            'told': {
+                'criterion': criteria.criterion,
+                'outcome': criteria.outcome,
+                'measured_value': criteria.measured_value,
+                'measured_text': criteria.measured_text,
+                'threshold': criteria.threshold,
+                'unit': criteria.unit,
+                'worst_dataset_id': criteria.worst_dataset_id,
+                'failing_dataset_count': criteria.failing_dataset_count
+            }
+        })) as measurements
+    from criteria
+    semi join speaking on criteria.op_id = speaking.op_id and criteria.instrument = speaking.instrument
+    group by criteria.op_id, criteria.instrument
+),
+
 measured as (
     select
         op_id,
         instrument,
-        to_json(list(
-            {
-                'criterion': criterion,
-                'outcome': outcome,
-                'measured_value': measured_value,
-                'measured_text': measured_text,
-                'threshold': threshold,
-                'unit': unit,
-                'worst_dataset_id': worst_dataset_id,
-                'failing_dataset_count': failing_dataset_count
-            } order by position
-        ))::varchar as measured
-    from criteria
-    group by op_id, instrument
+        to_json([measurement.told for measurement in measurements])::varchar as measured
+    from measurements
 ),
 
 packages as (
