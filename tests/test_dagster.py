@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from dagster_l2 import sensors
 from dagster_l2.build import build_defs
 from dagster_l2.holds import note_waiting
 from dagster_l2.ledger import Ledger, State
@@ -92,7 +94,11 @@ def tick(defs: dg.Definitions, instance: dg.DagsterInstance) -> Any:
     return defs.get_repository_def().get_sensor_def("ready_events").evaluate_tick(context)
 
 
-def test_the_sensor_asks_for_a_run_as_long_as_something_waits(defs: dg.Definitions, data: Path) -> None:
+def test_the_sensor_asks_for_a_run_as_long_as_something_waits(
+    defs: dg.Definitions, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long this test takes on a busy machine, it is no time yet to try again.
+    monkeypatch.setattr(sensors, "RETRY_AFTER", timedelta(days=1))
     with dg.DagsterInstance.ephemeral() as instance, Ledger.open(load_settings().state_url) as ledger:
         assert "waits" in tick(defs, instance).skip_message
         working(ledger, "op1")
@@ -138,6 +144,7 @@ def test_the_sensor_leaves_an_op_in_error_alone_until_it_is_retried(defs: dg.Def
 
 BURY = """
 import os, sys, dagster as dg
+from dagster_l2 import sensors
 from dagster_l2.build import build_defs
 from dagster_l2.cli.runner import LAUNCHED_BY, _bury_the_dead, _run_lock, prepare_dagster_home
 from dagster_l2.files import only_one

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from warehouse_kit import DBT_PROJECT, Warehouse
 
-DECIDING = ("op_qualification", "int_op_readiness")
+DECIDING = ("op_verdicts",)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ parts as (
     select
         'code' as part,
         '{{ rule_code(
-            models=["op_qualification", "int_op_readiness"],
+            models=["op_verdicts"],
             snippets=[
                 bounding_box_number("box", 1),
                 decimal_text("number", "1"),
