@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import safe_name
+from dagster_l2.files import safe_name, step
 from dagster_l2.inputs import FramesNotStaged, package_folder, staged_frames
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.products import (
@@ -26,6 +26,7 @@ from dagster_l2.products import (
     write_level2,
 )
 
+WRITTEN = "written"  # the recorded step, before those of `PublishStep`
 _FOLDER = "level2"
 _FE_I_630 = KNOWN_LINES[23]
 
@@ -45,9 +46,15 @@ def files_of(data: Path, inversion_id: str) -> Level2Files | None:
 
 
 def write_files(
-    ledger: Ledger, data: Path, present: Present, records: Sequence[Mapping[str, Any]]
+    ledger: Ledger,
+    data: Path,
+    present: Present,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    actor: str,
+    run_id: str | None,
 ) -> Level2Files:
-    """Write the level-2 files of an Inverted OP, unless those of the same products are there.
+    """Write the level-2 files of an Inverted OP, unless those of the same products are there, and record it.
 
     Parameters
     ----------
@@ -66,6 +73,21 @@ def write_files(
     AlreadyRunning
         Another process writes them.
     """
+    files = _files(ledger, data, present, records)
+    step(f"record {WRITTEN}")
+    ledger.record_step(
+        present.op_id,
+        inversion_id=str(present.inversion_id),
+        subject=str(present.inversion_id),
+        step=WRITTEN,
+        details={"asdf": files.asdf_object_key, "files": len(files.names), "bytes": files.size},
+        actor=actor,
+        run_id=run_id,
+    )
+    return files
+
+
+def _files(ledger: Ledger, data: Path, present: Present, records: Sequence[Mapping[str, Any]]) -> Level2Files:
     inversion_id = str(present.inversion_id)
     wanted = {file["name"]: file["sha256"] for file in present.details.get("products") or ()}
     there = read_level2(level2_folder(data), str(records[0]["primaryProposalId"]), inversion_id)

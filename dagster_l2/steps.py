@@ -7,7 +7,7 @@ stops no other. No Dagster and no printing here; the rules are in the rooms.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from dagster_l2.ledger import (
     ScienceEvent,
     State,
 )
+from dagster_l2.level2 import write_files
 from dagster_l2.products import Declared, ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
 from dagster_l2.publishing import (
     Bus,
@@ -230,7 +231,7 @@ def publish_inverted(
                         proposal_id=records[0]["primaryProposalId"],
                         actor=actor,
                         run_id=run_id,
-                        files=_release_files(data, present),
+                        files=_release_files(ledger, data, present, records, actor=actor, run_id=run_id),
                     )
                     report.done.append(str(present.inversion_id))
                 except AlreadyRunning:
@@ -280,12 +281,20 @@ def _one_fails_alone(
             report.failed.append((seen.op_id, message))
 
 
-def _release_files(data: Path, present: Present) -> list[ReleaseFile]:
-    """The files of an inversion that go out: its verified products as they lie at home."""
-    home = data / "products" / safe_name(str(present.inversion_id))
+def _release_files(
+    ledger: Ledger, data: Path, present: Present, records: Sequence[Mapping[str, Any]], **by: Any
+) -> list[ReleaseFile]:
+    """The level-2 files of an inversion, which go out; written when they are not there yet."""
+    files = write_files(ledger, data, present, records, **by)
     return [
-        ReleaseFile(home / file["name"], file["name"], file["size"], file["sha256"])
-        for file in present.details.get("products") or ()
+        ReleaseFile(
+            files.folder / file["name"],
+            file["name"],
+            file["size"],
+            file["sha256"],
+            is_asdf=file["name"] == files.manifest["asdf"],
+        )
+        for file in files.manifest["files"]
     ]
 
 

@@ -264,6 +264,7 @@ class Publisher:
         inversion_id = str(wanted["inversionId"])
         details = {
             "bucket": wanted["bucket"],
+            "asdf_object_key": wanted["asdfObjectKey"],
             "dataset_ids": wanted["datasetIds"],
             "spectral_lines": wanted["spectralLines"],
             "instrument_program_id": wanted["instrumentProgramExecutionId"],

@@ -6,15 +6,21 @@ that gets published has an id that would leave its folder and break a query, if 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dkist
+import jsonschema
+import numpy as np
 import pytest
 
+from dagster_l2.op_documents import documents_folder, list_documents
 from dagster_l2.products import MODEL_FILE, write_products
+from dagster_l2.publishing import OP_DOCUMENT_SCHEMA
 from tests.end_to_end.kit import (
     LONG_AGO,
     Pipeline,
@@ -90,6 +96,7 @@ def test_from_the_store_to_a_published_inversion(
             ids = _work_of_the_scientist(l2, refused, good, embargoed, tmp_path)
             _hand_overs_are_taken(l2, ids, refused, good, embargoed)
             _the_store_tells(settings, store, ids[good], good)
+            _users_open_what_was_published(l2, settings, good)
             _a_second_pass_does_nothing(l2)
             _an_operator_approves(l2, settings, ids, refused, embargoed, tmp_path)
         _analysts_find_everything(l2, good, after_first)
@@ -180,6 +187,27 @@ def _the_store_tells(settings: dict[str, str], store: Store, inversion_id: str, 
     assert record["instrumentProgramExecutionId"] == inputs[0]["instrumentProgramExecutionId"]
     assert sorted(record["datasetIds"]) == sorted(r["datasetId"] for r in inputs)
     assert set(record["spectralLines"]) == {line for r in inputs for line in r["spectralLines"]}
+
+
+def _users_open_what_was_published(l2: Pipeline, settings: dict[str, str], op_id: str) -> None:
+    (record,) = inversions(settings)
+    level2 = l2.here("show", op_id, "--json").json["level2"]
+    assert record["asdfObjectKey"] == level2["asdf_object_key"]
+    published = l2.data / "published" / record["bucket"] / record["asdfObjectKey"]
+    inversion = dkist.load_dataset(published)
+    assert inversion.meta["inventory"]["inversionId"] == record["inversionId"]
+    assert inversion.meta["inventory"]["observingProgramExecutionId"] == op_id
+    assert np.isfinite(inversion["temperature"].data[0].compute()).all()
+    assert {path.name for path in published.parent.iterdir()} == set(level2["files"])
+
+    schema = jsonschema.Draft202012Validator(json.loads(OP_DOCUMENT_SCHEMA.read_text(encoding="utf-8")))
+    documents = list_documents(documents_folder(l2.data / "lake")).documents
+    for document in documents:
+        schema.validate(document)
+    (one,) = (document["inversions"][0] for document in documents if document["op_id"] == op_id)
+    assert one["inversion_id"] == record["inversionId"]
+    assert one["asdf_object_key"] == record["asdfObjectKey"]
+    assert one["published_at"] is not None
 
 
 def _a_second_pass_does_nothing(l2: Pipeline) -> None:

@@ -24,7 +24,14 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         url, schema = request.getfixturevalue("postgres_url"), f"publishing_{next(_schemas)}"
     faults = Faults()
     inversions = tmp_path / "inversions.sqlite"
-    record = {"datasetId": "AAAAA", "primaryProposalId": PROPOSAL, "bucket": "data", "isEmbargoed": False}
+    record = {
+        "datasetId": "AAAAA",
+        "primaryProposalId": PROPOSAL,
+        "bucket": "data",
+        "isEmbargoed": False,
+        "startTime": "2024-04-17T20:25:26.516000",
+        "endTime": "2024-04-17T20:25:30",
+    }
     app = store_app(RecordSet({"datasetInventories": [record]}), inversions_file=inversions, faults=faults)
     with LocalStoreServer(app) as server, Ledger.open(url, schema=schema) as ledger:
         client = StoreClient(server.url, attempts=2, first_wait_s=0.01, timeout_s=5.0, patience_s=0.1)
