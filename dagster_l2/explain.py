@@ -5,10 +5,11 @@ The words themselves are columns of gold; here they are only chosen and put in o
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.gold import NoGold, Row, read_gold
+from dagster_l2.gold import Ask, NoGold, Row, read_gold
 from dagster_l2.ledger import Ledger
 
 WAITING = "not decided yet"
@@ -69,10 +70,10 @@ def why(ledger: Ledger, gold: Path, op_id: str) -> dict[str, Any]:
         "since": present.since,
         "cause": present.cause,
     }
-    return {**content, **verdict_in_words(gold, op_id)}
+    return {**content, **verdict_in_words(partial(read_gold, gold), op_id)}
 
 
-def verdict_in_words(gold: Path, op_id: str) -> dict[str, Any]:
+def verdict_in_words(ask: Ask, op_id: str) -> dict[str, Any]:
     """What gold says of the verdict of an OP, see `why`; empty lists where it has no verdict of it."""
     content: dict[str, Any] = {
         "verdict": None,
@@ -86,16 +87,16 @@ def verdict_in_words(gold: Path, op_id: str) -> dict[str, Any]:
         "other_instruments": [],
     }
     try:
-        rows = read_gold(gold, _VERDICT, [op_id])
+        rows = ask(_VERDICT, [op_id])
     except NoGold:
         return {**content, "headline": "No verdict: gold has not been built yet, `l2 run` does it."}
     if not rows:
         return content
     verdict = rows[0]
-    criteria = read_gold(gold, _CRITERIA, [op_id])
+    criteria = ask(_CRITERIA, [op_id])
     own = [row for row in criteria if row["instrument"] == verdict["instrument"]]
     failed = [row for row in own if row["outcome"] != "pass"]
-    warnings = read_gold(gold, _WARNINGS, [op_id])
+    warnings = ask(_WARNINGS, [op_id])
     return {
         **content,
         "verdict": named_verdict(is_complete=verdict["is_complete"], is_invertible=verdict["is_invertible"]),

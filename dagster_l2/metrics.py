@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
-from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dagster_l2.batch import batch_attempts, batch_jobs, batch_tasks, rate_limits
 from dagster_l2.errors import L2Error
-from dagster_l2.gold import BadQuery, NoGold
+from dagster_l2.gold import BadQuery, NoGold, Row
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.queue import live_queue, overdue_by_responsible
 from dagster_l2.settings import Settings
@@ -52,7 +53,7 @@ def write_metrics(settings: Settings, ledger: Ledger) -> Path | None:
     registry = CollectorRegistry(auto_describe=False)
     path = settings.metrics_file
     try:
-        registry.register(_Figures(settings, ledger))
+        registry.register(_Figures(ledger, partial(live_queue, settings.gold, ledger)))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(path), registry)
     except (OSError, SQLAlchemyError, L2Error) as error:
@@ -61,11 +62,18 @@ def write_metrics(settings: Settings, ledger: Ledger) -> Path | None:
     return path
 
 
+def metrics_text(ledger: Ledger, queue: Callable[[], list[Row]]) -> bytes:
+    """The same figures as Prometheus text, as they are now."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(ledger, queue))
+    return generate_latest(registry)
+
+
 class _Figures(Collector):
     """Everything that is told, read when it is asked for."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings, self._ledger = settings, ledger
+    def __init__(self, ledger: Ledger, queue: Callable[[], list[Row]]) -> None:
+        self._ledger, self._queue = ledger, queue
 
     def describe(self) -> list[Metric]:
         """Nothing, so that registering asks for no figures."""
@@ -89,7 +97,7 @@ class _Figures(Collector):
             states.add_metric([state.value], counts[state])
         yield states
         try:
-            rows = live_queue(self._settings.gold, self._ledger)
+            rows = self._queue()
         except (NoGold, BadQuery):
             return
         late = overdue_by_responsible(rows)

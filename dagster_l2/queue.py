@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from dagster_l2.gold import BadQuery, NoGold, Row, read_gold
+from dagster_l2.gold import Ask, BadQuery, NoGold, Row, read_gold
 from dagster_l2.holds import APPROVED, WAITS, is_embargo, waits_for
 from dagster_l2.ledger import ASSIGNED, NOTE, PRIORITY, PRIORITY_LEVELS, Annotation, Ledger, Present, State
 
-_KINDS = (PRIORITY, ASSIGNED, NOTE, WAITS, APPROVED)
+SAID = (PRIORITY, ASSIGNED, NOTE, WAITS, APPROVED)
+"""The kinds of annotation that the queue is made with."""
 
 
 class OldGold(NoGold):
@@ -23,7 +25,7 @@ class OldGold(NoGold):
 
 
 @dataclass(frozen=True, slots=True)
-class _Gold:
+class Merits:
     """What gold knows: merit by OP, rules by state, the parts of the score and what a level counts."""
 
     merits: dict[str, Row]
@@ -43,14 +45,22 @@ def live_queue(gold: Path, ledger: Ledger) -> list[Row]:
     NoGold
         Before the first pass; `OldGold` before the first one of this version.
     """
-    known = _read(gold)
-    said = ledger.latest_annotations(_KINDS)
-    now = datetime.now(UTC)
-    rows = [
-        _row(present, known, said.get(present.op_id, {}), now)
-        for present in ledger.present_all().values()
-        if known.rules[present.state.value]["is_queued"]
-    ]
+    merits = read_merits(partial(read_gold, gold))
+    said = ledger.latest_annotations(SAID)
+    presents = ledger.present_all().values()
+    rows = (queue_row(present, merits, said.get(present.op_id, {})) for present in presents)
+    return put_in_order([row for row in rows if row is not None])
+
+
+def queue_row(present: Present, merits: Merits, said: Mapping[str, Annotation]) -> Row | None:
+    """The row of one OP, without its rank; None when it waits for nobody."""
+    if not merits.rules[present.state.value]["is_queued"]:
+        return None
+    return _row(present, merits, said, datetime.now(UTC))
+
+
+def put_in_order(rows: list[Row]) -> list[Row]:
+    """The same rows, best first, each with its rank."""
     rows.sort(
         key=lambda row: (-row["priority_score"], -row["priority"], row["merit_score"] is None, row["op_id"])
     )
@@ -75,18 +85,19 @@ def named(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name if name.isprintable() else ascii(name)} {n}" for name, n in counts.items())
 
 
-def _read(gold: Path) -> _Gold:
-    merits = {row["op_id"]: row for row in read_gold(gold, "select * from work_queue")}
-    rules = {row["state"]: row for row in read_gold(gold, "select * from state_rules")}
+def read_merits(ask: Ask) -> Merits:
+    """What gold knows of the queue; raises as `live_queue`."""
+    merits = {row["op_id"]: row for row in ask("select * from work_queue")}
+    rules = {row["state"]: row for row in ask("select * from state_rules")}
     try:
-        parts = {row["part"]: row for row in read_gold(gold, "select * from priority_parts")}
+        parts = {row["part"]: row for row in ask("select * from priority_parts")}
     except BadQuery:
-        raise OldGold(f"{gold} was built by an earlier version: `l2 run` builds it anew.") from None
+        raise OldGold("Gold was built by an earlier version: `l2 run` builds it anew.") from None
     weight = parts.pop(PRIORITY)["weight"]
-    return _Gold(merits, rules, [f"{part}_score" for part in parts], weight)
+    return Merits(merits, rules, [f"{part}_score" for part in parts], weight)
 
 
-def _row(present: Present, known: _Gold, said: Mapping[str, Annotation], now: datetime) -> Row:
+def _row(present: Present, known: Merits, said: Mapping[str, Annotation], now: datetime) -> Row:
     merit, rule = known.merits.get(present.op_id, {}), known.rules[present.state.value]
     days = (now - present.since).total_seconds() / 86400
     limit = rule["limit_days"]

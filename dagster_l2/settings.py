@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
     )
 
+    service_port: int = Field(8770, description="Port of `l2 serve`.")
+    service_rate_max: float | None = Field(
+        50.0, gt=0, description="Requests per second that one token may send to the service, on the average."
+    )
+
     operators: str = Field("operator", description="Names that may act for others, separated by commas.")
     log_format: LogFormat | None = Field(
         None, description="text or json: log lines on standard error; unset: warnings only."

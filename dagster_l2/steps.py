@@ -36,7 +36,15 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.level2 import write_files
-from dagster_l2.products import Declared, ProductsNotTaken, ProductsRefused, quicklook, take_home, verify
+from dagster_l2.products import (
+    Declared,
+    ProductsNotTaken,
+    ProductsRefused,
+    VerifiedProducts,
+    quicklook,
+    take_home,
+    verify,
+)
 from dagster_l2.publishing import (
     Bus,
     BusUnavailable,
@@ -122,6 +130,17 @@ def _prepare(
     )
 
 
+def _check_sums(event: ScienceEvent, verified: VerifiedProducts) -> None:
+    """Refuse files that are not the ones whose sums were said with the ready event."""
+    said = event.details.get("checksums")
+    if said is None:
+        return
+    found = {file.name: file.sha256 for file in verified.files}
+    other = sorted(name for name, digest in found.items() if str(said.get(name, "")).lower() != digest)
+    if other:
+        raise ProductsRefused([f"{name} is not the file whose SHA-256 was handed over" for name in other])
+
+
 def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None) -> StepReport:
     """Verify the products of every science-ready event without an outcome, and take them home."""
     report = StepReport()
@@ -136,6 +155,7 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
             dataset_ids=event.dataset_ids,
             declared=_declared(package, event.dataset_ids),
         )
+        _check_sums(event, verified)
         home = data / "products" / safe_name(event.inversion_id)
         try:
             take_home(folder, home, verified)

@@ -14,6 +14,7 @@ import pytest
 
 from dagster_l2.assets import ledger as assets
 from dagster_l2.errors import L2Error, error_class, one_sentence_of
+from dagster_l2.files import sha256
 from dagster_l2.ledger import Ledger, State, Verdict
 from dagster_l2.products import PRODUCT_FILES, SyntheticShape, write_products
 from dagster_l2.publishing import Outbox, PublishArea
@@ -63,12 +64,17 @@ class World:
         rules |= {"area": PublishArea(out), "bus": Outbox(out / "outbox")}
         return publish_inverted(self.ledger, client, self.data, **rules, **STEP)
 
-    def hand_over(self, op_id: str) -> Path:
+    def hand_over(self, op_id: str, wrong_sum_of: str | None = None) -> Path:
         inversion = str(self.ledger.claim(op_id, actor="ann").inversion_id)
         folder = self.data.parent / "inbox" / op_id
         shape = SyntheticShape(depth=3, wavelengths=8, y=4, x=4)
         write_products(folder, op_id=op_id, inversion_id=inversion, lines=LINES, seed=1, shape=shape)
-        self.ledger.submit_ready(op_id, products=str(folder), commit_hash="c0ffee1", actor="ann")
+        sums = {path.name: sha256(path) for path in folder.glob("*.fits")}
+        if wrong_sum_of is not None:
+            sums[wrong_sum_of] = "0" * 64
+        self.ledger.submit_ready(
+            op_id, products=str(folder), commit_hash="c0ffee1", actor="ann", checksums=sums
+        )
         return folder
 
     def states(self, op_id: str) -> list[str]:
@@ -218,6 +224,15 @@ def test_products_on_a_disk_that_fails_are_not_refused(prepared: World) -> None:
     prepared.ledger.retry_transient(3, **STEP)
     assert len(prepared.verify().done) == 1
     assert prepared.states("op1")[-3:] == ["Error", "Working", "Inverted"]
+
+
+def test_a_file_that_is_not_the_one_whose_sum_was_handed_over_is_refused(prepared: World) -> None:
+    prepared.hand_over("op1", wrong_sum_of=PRODUCT_FILES[1])
+    prepared.hand_over("op2")
+    report = prepared.verify()
+    assert report.refused == [("op1", f"{PRODUCT_FILES[1]} is not the file whose SHA-256 was handed over.")]
+    assert prepared.ledger.present("op1").state is State.WORKING
+    assert prepared.ledger.present("op2").state is State.INVERTED
 
 
 def test_products_that_changed_meanwhile_take_another_hand_over(

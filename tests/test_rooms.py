@@ -17,7 +17,18 @@ from dagster_l2.ledger import Ledger
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "dagster_l2"
 
-ROOMS = {"store", "sources", "batch", "lake", "ledger", "inputs", "products", "publishing", "rules"}
+ROOMS = {
+    "store",
+    "sources",
+    "batch",
+    "lake",
+    "ledger",
+    "inputs",
+    "products",
+    "publishing",
+    "rules",
+    "service",
+}
 LEAVES = {"columns", "errors", "files", "telemetry"}
 ARROWS: dict[str, set[str]] = {
     "store": set(),
@@ -29,6 +40,7 @@ ARROWS: dict[str, set[str]] = {
     "sources": {"store", "batch", "lake"},
     "publishing": {"store", "ledger"},
     "rules": {"lake"},
+    "service": {"ledger"},
 }
 # The migrations make the tables of every room, so that one database has one history of its schema.
 EXCEPTIONS = {("ledger/migrations/env.py", "batch")}
@@ -112,7 +124,18 @@ def test_the_lock_holds_names_and_versions_only() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
 
 
-HEAVY = {"dagster", "polars", "pyarrow", "numpy", "alembic", "httpx", "astropy", "matplotlib"}
+HEAVY = {
+    "dagster",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "alembic",
+    "httpx",
+    "astropy",
+    "matplotlib",
+    "fastapi",
+    "uvicorn",
+}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +143,7 @@ HEAVY = {"dagster", "polars", "pyarrow", "numpy", "alembic", "httpx", "astropy",
     [
         ("from dagster_l2.cli import _run; _run(['--help'])", HEAVY | {"sqlalchemy", "duckdb"}, "queue"),
         ("from dagster_l2.cli import _run; print(_run(['queue']))", HEAVY, "1"),
-        ("import dagster_l2.definitions", {"alembic", "astropy", "matplotlib"}, ""),
+        ("import dagster_l2.definitions", {"alembic", "astropy", "matplotlib", "fastapi"}, ""),
     ],
     ids=["l2 --help", "l2 queue", "the code location"],
 )

@@ -1,24 +1,8 @@
-"""How the staging of an OP's level-1 frames stands, for `l2 show`."""
+"""How the staging of an OP's level-1 frames stands, as people read it."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from dagster_l2.settings import Settings
-
-
-def staging_of(settings: Settings, op: str) -> dict[str, Any] | None:
-    """How the frames of an OP stand; None where it has no input package."""
-    from dagster_l2.inputs import PackageUnreadable, package_folder, standing
-    from dagster_l2.staging import taken_bytes
-
-    folder = package_folder(settings.data, op)
-    try:
-        content = standing(folder)
-    except PackageUnreadable:
-        return None
-    quota = {"taken_bytes": taken_bytes(settings), "quota_bytes": int(settings.stage_quota_gb * 1e9)}
-    return {"folder": folder, **content, **quota}
 
 
 def staging_pairs(staging: dict[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 
-from dagster_l2.cli.frames import staging_of, staging_pairs
-from dagster_l2.cli.level2 import level2_of, level2_pairs
+from dagster_l2.cli.frames import staging_pairs
+from dagster_l2.cli.level2 import level2_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
-from dagster_l2.cli.people import people_of, people_pairs
-from dagster_l2.explain import verdict_in_words
+from dagster_l2.cli.people import people_pairs
 from dagster_l2.gold import NoGold, read_gold
-from dagster_l2.holds import waiting_reason
-from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.ledger import Ledger
+from dagster_l2.looking import everything_of, hand_overs_of, history_rows, people_of, state_of
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger, store_name
 
@@ -130,28 +129,6 @@ def history_command(op: str, as_json: bool) -> None:
     print_rows(rows, columns)
 
 
-def history_rows(ledger: Ledger, op: str) -> list[dict[str, Any]]:
-    """The history of an OP as plain rows; the state it is in has no end and no duration yet."""
-    return [
-        {
-            "seq": step.seq,
-            "from_state": step.from_state.value if step.from_state else None,
-            "to_state": step.to_state.value,
-            "occurred_at": step.occurred_at,
-            "ended_at": stay.ended_at,
-            "duration_s": None if stay.duration is None else stay.duration.total_seconds(),
-            "actor": step.actor,
-            "cause": step.cause,
-            "inversion_id": step.inversion_id,
-            "run_id": step.run_id,
-            "rule_version": step.rule_version,
-            "details": step.details,
-        }
-        for stay in ledger.stays(op)
-        for step in [stay.step]
-    ]
-
-
 @click.command("show")
 @click.argument("op")
 @as_of_options
@@ -164,7 +141,7 @@ def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_
     settings = load_settings()
     moment = Moment(as_of, known_at)
     with open_ledger(settings) as ledger:
-        content = _past(ledger, op, moment) if moment else _everything(settings, ledger, op)
+        content = _past(ledger, op, moment) if moment else everything_of(settings, ledger, op)
     if as_json:
         print_json(content)
         return
@@ -198,42 +175,17 @@ def show_command(op: str, as_of: datetime | None, known_at: datetime | None, as_
         print_rows(content["hand_overs"], HANDOVER_COLUMNS)
 
 
-def _everything(settings: Settings, ledger: Ledger, op: str) -> dict[str, Any]:
-    present = ledger.present(op)
-    state = _state(present)
-    if present.state is State.INVERTED:
-        state["waits for"] = waiting_reason(ledger, present)
-    try:
-        program = read_gold(settings.gold, "select * from observing_programs where op_id = ?", [op])
-        criteria = read_gold(
-            settings.gold, "select * from op_criteria where op_id = ? order by instrument, position", [op]
-        )
-        qualified = read_gold(settings.gold, "select * from op_qualification where op_id = ?", [op])
-    except NoGold:
-        program, criteria, qualified = [], [], []
-    return {
-        "op_id": op,
-        "state": state,
-        "people": people_of(ledger, op),
-        "observing_program": program[0] if program else None,
-        "verdict": verdict_in_words(settings.gold, op),
-        "qualification": qualified,
-        "criteria": criteria,
-        "input_package": present.details.get("package"),
-        "staging": staging_of(settings, op),
-        "level2": level2_of(settings, present.inversion_id),
-        "hand_overs": _hand_overs(ledger, op),
-    }
-
-
 def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
-    """What the ledger tells of an OP as of a moment, with the keys of `_everything`."""
+    """What the ledger tells of an OP as of a moment, with the keys of `everything_of`."""
     present = ledger.present(op, at=moment.at, known_at=moment.known_at)
-    told = ("failed_criteria", "warnings")
+    told = {
+        name: present.details[name] for name in ("failed_criteria", "warnings") if name in present.details
+    }
     return {
         "op_id": op,
         **moment.pairs(),
-        "state": _state(present) | {name: present.details[name] for name in told if name in present.details},
+        "state": state_of(present)
+        | {name: present.details[name] for name in told if name in present.details},
         "people": people_of(ledger, op, moment.until),
         "observing_program": None,
         "verdict": None,
@@ -242,42 +194,5 @@ def _past(ledger: Ledger, op: str, moment: Moment) -> dict[str, Any]:
         "input_package": present.details.get("package"),
         "staging": None,
         "level2": None,
-        "hand_overs": _hand_overs(ledger, op, moment.until),
+        "hand_overs": hand_overs_of(ledger, op, moment.until),
     }
-
-
-def _hand_overs(ledger: Ledger, op: str, until: datetime | None = None) -> list[dict[str, Any]]:
-    rows = []
-    for event, settled in ledger.events(op):
-        if until is not None and event.received_at > until:
-            continue
-        outcome = settled if settled and (until is None or settled.recorded_at <= until) else None
-        rows.append(
-            {
-                "event_id": event.event_id,
-                "received_at": event.received_at,
-                "actor": event.actor,
-                "inversion_id": event.inversion_id,
-                "products": event.products,
-                "dataset_ids": event.dataset_ids,
-                "commit": event.commit_hash,
-                "outcome": outcome.outcome if outcome else "waiting",
-                "reason": outcome.reason if outcome else None,
-            }
-        )
-    return rows
-
-
-def _state(present: Present) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "state": present.state.value,
-        "since": present.since,
-        "actor": present.actor,
-        "cause": present.cause,
-        "inversion_id": present.inversion_id,
-        "claimed_by": present.claimed_by,
-        "inputs_changed": present.inputs_changed,
-    }
-    if present.state is State.ERROR:
-        content |= {name: present.details.get(name) for name in ("step", "class", "message")}
-    return content

@@ -5,7 +5,6 @@ What they say is appended to the ledger and moves nothing.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ import click
 from dagster_l2.cli.output import json_option, print_json, shown
 from dagster_l2.cli.work import acting, as_option
 from dagster_l2.errors import WrongUse
-from dagster_l2.ledger import ASSIGNED, NOTE, PRIORITY, Annotation, Ledger
+from dagster_l2.ledger import Annotation
 from dagster_l2.settings import load_settings
 from dagster_l2.wiring import open_ledger
 
@@ -74,23 +73,8 @@ def assign_command(op: str, person: str | None, nobody: bool, name: str | None, 
     _print(said, as_json, f"{shown(op)} is assigned to {shown(said.details['to'] or 'nobody')}.")
 
 
-def people_of(ledger: Ledger, op: str, until: datetime | None = None) -> dict[str, Any]:
-    """What people have said of an OP, up to a moment where given: assignment, priority, and all notes."""
-    said = [note for note in ledger.annotations(op) if until is None or note.recorded_at <= until]
-    latest = {annotation.kind: annotation for annotation in said}
-    return {
-        "assigned_to": latest[ASSIGNED].details.get("to") if ASSIGNED in latest else None,
-        "priority": _plain(latest[PRIORITY]) if PRIORITY in latest else None,
-        "notes": [_plain(annotation) for annotation in said if annotation.kind == NOTE],
-    }
-
-
-def _plain(said: Annotation) -> dict[str, Any]:
-    return {"recorded_at": said.recorded_at, "actor": said.actor, **said.details}
-
-
 def people_pairs(people: dict[str, Any]) -> dict[str, Any]:
-    """What `people_of` gives, except the notes, a line each."""
+    """What `looking.people_of` gives, except the notes, a line each."""
     priority = people["priority"]
     sentence = priority and f"{priority.get('level')} by {priority['actor']}: {priority.get('reason')}"
     return {"assigned_to": people["assigned_to"], "priority": sentence}

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from dagster_l2.cli.frames import staging_of, staging_pairs
+from dagster_l2.cli.frames import staging_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
 from dagster_l2.errors import WrongUse
+from dagster_l2.looking import staging_of
 from dagster_l2.settings import load_settings
 from dagster_l2.wiring import open_ledger
 

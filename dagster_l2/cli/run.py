@@ -113,8 +113,8 @@ def _summary(settings: Settings, runs: list[dict[str, dict[str, Any]]]) -> dict[
 
 
 def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
-    from dagster_l2.cli.look import history_rows
     from dagster_l2.cli.queue import QUEUE_COLUMNS
+    from dagster_l2.looking import history_rows
     from dagster_l2.queue import live_queue
 
     click.echo(f"\nScanned {store_name(settings)}:")

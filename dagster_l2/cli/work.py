@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown
 from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.holds import approve, waiting_reason
+from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import (
     Conflict,
     Delivery,
@@ -26,11 +24,9 @@ from dagster_l2.ledger import (
     State,
     Transition,
 )
+from dagster_l2.orders import approve_publishing, check_commit, check_writable, place_of_products
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger
-
-_ADDRESS = re.compile(r"(https?|globus)://")
-_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
 
 as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the user's name unless given.")
 
@@ -41,10 +37,7 @@ def acting(name: str | None) -> str:
 
 
 def _writable(settings: Settings) -> Settings:
-    if settings.store_kind == "public":
-        raise WrongUse(
-            "The public dataset search is read only: set L2_STORE_KIND=graphql to claim and to publish."
-        )
+    check_writable(settings)
     return settings
 
 
@@ -135,15 +128,14 @@ def ready_command(
 ) -> None:
     """Say that the products of a claimed OP are ready; they are verified and published next."""
     settings = _writable(load_settings())
-    if not _COMMIT.match(commit):
-        raise WrongUse(f"--commit takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
+    check_commit(commit, "--commit")
     chosen = [part.strip() for part in datasets.split(",") if part.strip()] if datasets is not None else None
     who = acting(name)
     with open_ledger(settings) as ledger:
         word = ReadyWord(
             event_id=event_id or str(uuid.uuid4()),
             op_id=op,
-            products=_place(products),
+            products=place_of_products(products),
             commit_hash=commit,
             actor=who,
             dataset_ids=None if chosen is None else tuple(chosen),
@@ -166,15 +158,6 @@ def ready_command(
             f"Taken down as event {word.event_id}: the sensor (make ui) or the next `l2 run` verifies and"
             f" publishes it; `l2 show {shown(op)}` tells what became of it."
         )
-
-
-def _place(products: str) -> str:
-    """Where products are, as any process can find them; a folder must be there now."""
-    if _ADDRESS.match(products):
-        return products
-    if not Path(products).is_dir():
-        raise WrongUse(f"The folder {products} of the products is not there.")
-    return str(Path(products).absolute())
 
 
 @click.command("withdraw")
@@ -207,10 +190,7 @@ def publish_command(op: str, name: str | None, as_json: bool) -> None:
     settings = _writable(load_settings())
     who = _operator(settings, name)
     with open_ledger(settings) as ledger:
-        present = ledger.present(op)
-        if present.state is not State.INVERTED:
-            raise WrongUse(f"{shown(op)} is {present.state}; only an Inverted OP can be published.")
-        approve(ledger, present, actor=who)
+        approve_publishing(ledger, op, actor=who)
     from dagster_l2.cli.runner import run_handover
 
     run_handover(settings)

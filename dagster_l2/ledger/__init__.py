@@ -14,6 +14,7 @@ from dagster_l2.ledger.errors import (
     IllegalTransition,
     InputsChanged,
     InvalidRecord,
+    KeyUsed,
     LedgerError,
     LedgerUnavailable,
     NotAllowed,
@@ -40,7 +41,9 @@ from dagster_l2.ledger.records import (
 )
 from dagster_l2.ledger.recovery import ErrorClass, tries
 from dagster_l2.ledger.replay import Finding, Replay, Step
+from dagster_l2.ledger.requests import Request
 from dagster_l2.ledger.states import CAN_FAIL, EDGES, HAS_INVERSION, Edge, State, mermaid, successors
+from dagster_l2.ledger.tokens import ROLES, Role, Token
 from dagster_l2.ledger.verdicts import Move, moves
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "PACKAGE_KEYS",
     "PRIORITY",
     "PRIORITY_LEVELS",
+    "ROLES",
     "Annotation",
     "BadDump",
     "Conflict",
@@ -68,6 +72,7 @@ __all__ = [
     "InputsChanged",
     "InvalidRecord",
     "InversionStep",
+    "KeyUsed",
     "Ledger",
     "LedgerError",
     "LedgerUnavailable",
@@ -80,11 +85,14 @@ __all__ = [
     "Receipt",
     "Replay",
     "Report",
+    "Request",
     "Retries",
+    "Role",
     "ScienceEvent",
     "State",
     "Stay",
     "Step",
+    "Token",
     "Transition",
     "UnknownOp",
     "Verdict",

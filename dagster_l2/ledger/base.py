@@ -293,8 +293,13 @@ class Base:
             before: Present | None = None
             try:
                 with self._database.writing(op_id) as connection:
+                    again: T | None = self._written_before(connection)
+                    if again is not None:
+                        return again
                     before = present_or_none(connection, op_id)
-                    return work(connection, before)
+                    written = work(connection, before)
+                    self._note_written(connection, written)
+                    return written
             except IllegalTransition as error:
                 if before is not None and before.seq != began:
                     raise conflict(before, "another writer was first; look at it and try again.") from error
@@ -302,6 +307,13 @@ class Base:
             except Refused as refusal:
                 self._judge(refusal, op_id, before, is_last=attempt == _TRIES - 1)
         raise AssertionError("unreachable")
+
+    def _written_before(self, connection: sa.Connection) -> Any | None:  # noqa: ARG002
+        """What the request at hand wrote when it came before; see ``requests``."""
+        return None
+
+    def _note_written(self, connection: sa.Connection, written: object) -> None:
+        """Note what the request at hand wrote; see ``requests``."""
 
     def _judge(self, refusal: Refused, op_id: str, before: Present | None, *, is_last: bool) -> None:
         with self._database.reading() as connection:

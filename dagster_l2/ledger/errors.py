@@ -34,6 +34,10 @@ class InputsChanged(LedgerError):
     """The OP's inputs changed since they were claimed, and the hand-over didn't accept that."""
 
 
+class KeyUsed(LedgerError):
+    """The idempotency key of a request was used for another one."""
+
+
 class NotAllowed(LedgerError):
     """Somebody else may do this; the message says who."""
 

@@ -44,6 +44,7 @@ class Events(Base):
         is_operator: bool = False,
         dataset_ids: Sequence[str] | None = None,
         inputs_changed_ok: bool = False,
+        checksums: Mapping[str, str] | None = None,
     ) -> ScienceEvent:
         """Record that the products of an OP's present inversion are ready.
 
@@ -55,6 +56,8 @@ class Events(Base):
             What was inverted, of the input package's datasets; all of them unless given.
         inputs_changed_ok : bool
             Hand over although the inputs changed since they were claimed.
+        checksums : mapping, optional
+            SHA-256 by name of file, as the one who hands over computed it.
 
         Raises
         ------
@@ -76,6 +79,7 @@ class Events(Base):
             actor=actor,
             dataset_ids=None if dataset_ids is None else tuple(dataset_ids),
             inputs_changed_ok=inputs_changed_ok,
+            checksums=checksums,
         )
 
         def work(connection: sa.Connection, present: Present | None) -> ScienceEvent:
@@ -177,6 +181,8 @@ def add_ready(
     details: dict[str, Any] = {"inputs_changed_ok": word.inputs_changed_ok, "is_operator": is_operator}
     if word.sent_at is not None:
         details["sent_at"] = utc(word.sent_at).isoformat()
+    if word.checksums is not None:
+        details["checksums"] = dict(word.checksums)
     event = ScienceEvent(
         event_id=text(word.event_id, "event id"),
         op_id=word.op_id,
@@ -186,7 +192,7 @@ def add_ready(
         dataset_ids=_inverted_datasets(present, word.dataset_ids),
         actor=text(word.actor, "actor"),
         received_at=datetime.now(UTC),
-        details=details,
+        details=as_details(details),
     )
     connection.execute(sa.insert(science_events).values(asdict(event)))
     return event

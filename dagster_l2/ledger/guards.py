@@ -23,11 +23,17 @@ APPEND_ONLY: dict[str, str] = {
     "batch_attempts": "attempt_id",
     "inversion_steps": "record_id",
     "inbox_receipts": "receipt_id",
+    "service_tokens": "token_id",
+    "service_token_revocations": "token_id",
+    "service_requests": "request_id",
 }
 """Tables whose rows never change, with their key (SQLite's REPLACE deletes by it without a trigger)."""
 
 OF_0004 = ("inversion_steps", "inbox_receipts")
-"""Those that revision 0004 made, with their guards; all others had theirs before."""
+"""Those that revision 0004 made, with their guards."""
+
+OF_0005 = ("service_tokens", "service_token_revocations", "service_requests")
+"""Those that revision 0005 made, with their guards; all others had theirs before 0004."""
 
 NUMBERED = ("op_transitions", "op_annotations", "batch_attempts", *OF_0004)
 """Those whose key is a number that the database gives, ascending."""
@@ -73,7 +79,7 @@ def install(connection: sa.Connection, schema: str | None) -> None:
     edges = sa.table("op_edges", sa.column("from_state"), sa.column("to_state"), schema=schema)
     rows = [{"from_state": edge.from_state or "", "to_state": edge.to_state} for edge in EDGES]
     connection.execute(sa.insert(edges), rows)
-    tables = tuple(table for table in APPEND_ONLY if table not in OF_0004)
+    tables = tuple(table for table in APPEND_ONLY if table not in (*OF_0004, *OF_0005))
     for statement in statements(connection.dialect.name, schema, tables)[1:]:
         connection.exec_driver_sql(statement)
 

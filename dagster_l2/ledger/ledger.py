@@ -1,7 +1,7 @@
 """The ledger as other rooms use it: one class over all operations, and the plain append.
 
-The operations themselves are in ``reading``, ``work``, ``recovery``, ``people``, ``events``, ``inbox``,
-``inversion_steps`` and ``verdicts``.
+The operations themselves are in ``reading``, ``work``, ``recovery``, ``people``, ``tokens``, ``events``,
+``inbox``, ``inversion_steps`` and ``verdicts``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import sqlalchemy as sa
 
 from dagster_l2.ledger.base import conflict, insert, known
-from dagster_l2.ledger.database import open_database
+from dagster_l2.ledger.database import Database, open_database
 from dagster_l2.ledger.dump import Dumping
 from dagster_l2.ledger.events import Events
 from dagster_l2.ledger.exporting import Exporting
@@ -23,7 +23,9 @@ from dagster_l2.ledger.inversion_steps import InversionSteps
 from dagster_l2.ledger.people import People
 from dagster_l2.ledger.records import Present, Transition
 from dagster_l2.ledger.recovery import Recovery
+from dagster_l2.ledger.requests import Request, record_request, written_before
 from dagster_l2.ledger.states import State
+from dagster_l2.ledger.tokens import Tokens
 from dagster_l2.ledger.verdicts import Deciding
 from dagster_l2.ledger.work import Work
 
@@ -36,7 +38,7 @@ PRESENT: Final = _Whatever.PRESENT
 """For `Ledger.append`: whatever the present state is."""
 
 
-class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Exporting, Dumping):
+class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Tokens, Exporting, Dumping):
     """The append-only history of all observing programs, on SQLite or PostgreSQL.
 
     One instance serves many threads; a process that forks opens its own. Close it, or use it in a ``with``.
@@ -64,6 +66,18 @@ class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Ex
     def engine(self) -> sa.Engine:
         """The engine, for tables of other rooms in the same database (the log of batch attempts)."""
         return self._database.engine
+
+    def once(self, request: Request) -> Ledger:
+        """The same ledger for one request: what it writes of an OP it writes once, however often it comes.
+
+        The same request again gives what was written then; `KeyUsed` when the key was another request's.
+        """
+        return _Once(self._database, request)
+
+    def written_by(self, request: Request) -> object | None:
+        """What this request wrote of an OP when it came before, None when it has not; raises `KeyUsed`."""
+        with self._database.reading() as connection:
+            return written_before(connection, request)
 
     def close(self) -> None:
         """Give back all connections."""
@@ -131,3 +145,17 @@ class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Ex
             )
 
         return self._write(op_id, work)
+
+
+class _Once(Ledger):
+    """See `Ledger.once`."""
+
+    def __init__(self, database: Database, request: Request) -> None:
+        super().__init__(database)
+        self._request = request
+
+    def _written_before(self, connection: sa.Connection) -> Any | None:
+        return written_before(connection, self._request)
+
+    def _note_written(self, connection: sa.Connection, written: object) -> None:
+        record_request(connection, self._request, written)

@@ -15,7 +15,7 @@ from dagster_l2.ledger.asof import AsOf, latest_annotations, latest_of_all, late
 from dagster_l2.ledger.base import INPUTS_CHANGED, Base, as_present, as_transition, known, shown
 from dagster_l2.ledger.errors import UnknownOp
 from dagster_l2.ledger.records import Annotation, Present, Stay, Transition
-from dagster_l2.ledger.states import State
+from dagster_l2.ledger.states import NEW_INVERSION, State
 from dagster_l2.ledger.tables import op_annotations, op_transitions
 
 
@@ -109,6 +109,35 @@ class Reading(Base):
             query = query.where(op_annotations.c.kind == kind)
         with self._database.reading() as connection:
             return [Annotation(**row._mapping) for row in connection.execute(query)]
+
+    def latest_ids(self) -> tuple[int, int]:
+        """The highest ids of transitions and annotations; what they were tells who has moved since."""
+        newest = (
+            sa.select(sa.func.max(column)).scalar_subquery()
+            for column in (op_transitions.c.transition_id, op_annotations.c.annotation_id)
+        )
+        with self._database.reading() as connection:
+            transition, annotation = connection.execute(sa.select(*newest)).one()
+        return transition or 0, annotation or 0
+
+    def ops_since(self, transition_id: int, annotation_id: int) -> set[str]:
+        """The OPs with transitions or annotations above these ids."""
+        moved = sa.select(op_transitions.c.op_id).where(op_transitions.c.transition_id > transition_id)
+        said = sa.select(op_annotations.c.op_id).where(op_annotations.c.annotation_id > annotation_id)
+        with self._database.reading() as connection:
+            return set(connection.execute(sa.union(moved, said)).scalars())
+
+    def op_of_inversion(self, inversion_id: str) -> str | None:
+        """The OP that an inversion is of; None when the ledger has no such inversion."""
+        columns = op_transitions.c
+        query = sa.select(columns.op_id).where(
+            columns.inversion_id == inversion_id,
+            # The words of the index of new inversion ids, so that it is used.
+            columns.to_state == sa.literal_column(f"'{State.WORKING}'"),
+            columns.from_state.in_([sa.literal_column(f"'{state}'") for state in NEW_INVERSION]),
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
 
     def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[Transition]:
         with self._database.reading() as connection:

@@ -186,6 +186,8 @@ class ReadyWord:
         What was inverted, of the input package's datasets; None: all of them.
     sent_at
         When it was said; of two words on one inversion the later one counts.
+    checksums
+        SHA-256 by name of file, as the one who says it computed them; None: not said.
     """
 
     event_id: str
@@ -197,6 +199,7 @@ class ReadyWord:
     dataset_ids: tuple[str, ...] | None = None
     inputs_changed_ok: bool = False
     sent_at: datetime | None = None
+    checksums: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,3 +136,35 @@ inbox_receipts = sa.Table(
     sqlite_autoincrement=True,
 )
 """Everything that came in by one of the doors, with what became of it there."""
+service_tokens = sa.Table(
+    "service_tokens",
+    metadata,
+    sa.Column("token_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("added_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.CheckConstraint("role IN ('reader', 'scientist', 'operator')", name="role"),
+)
+"""Who may speak to the service, and as what; of the token itself only a hash is kept."""
+
+service_token_revocations = sa.Table(
+    "service_token_revocations",
+    metadata,
+    sa.Column("token_id", sa.Text, sa.ForeignKey(service_tokens.c.token_id), primary_key=True),
+    sa.Column("revoked_at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+)
+
+service_requests = sa.Table(
+    "service_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("row_key", sa.Text, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+)
+"""What a request with an idempotency key wrote, so that the same request again writes nothing more."""

@@ -13,7 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_l2.batch import STATE_TABLES, batch_attempts
-from dagster_l2.ledger import BadDump, Delivery, Ledger, LedgerUnavailable, State, check_database
+from dagster_l2.ledger import (
+    BadDump,
+    Delivery,
+    Ledger,
+    LedgerUnavailable,
+    Request,
+    State,
+    check_database,
+)
 from dagster_l2.ledger.chain import Chain, verify
 from dagster_l2.ledger.migrate import head
 
@@ -38,6 +46,9 @@ def fill(ledger, bring):
         "Working", inversion_id="inv.A", subject="é", step="s", details=details, actor="a", run_id=None
     )
     ledger.refuse_delivery(Delivery("𝔬𝔭", "file", "é.json"), "no JSON", "\0{")
+    token, _secret = ledger.add_token("Zoë", "scientist", actor="ann")
+    ledger.revoke_token(token.token_id, actor="ann")
+    ledger.once(Request("Zoë", "𝔬𝔭", "{}")).note("Working", "t", actor="Zoë")
     rows = [
         {
             "job_id": "j",

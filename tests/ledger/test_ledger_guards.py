@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_l2.batch.tables import batch_attempts
-from dagster_l2.ledger import Delivery, State
+from dagster_l2.ledger import Delivery, Request, State
 from dagster_l2.ledger.guards import APPEND_ONLY, NUMBERED, names
 from dagster_l2.ledger.tables import metadata
 
@@ -34,6 +34,9 @@ def filled(ledger, bring):
         "op", inversion_id="inv.A", subject="inv.A", step="s", details={}, actor="a", run_id=None
     )
     ledger.refuse_delivery(Delivery("d", "file", "x.json"), "no JSON", "body")
+    token, _secret = ledger.add_token("bob", "reader", actor="ann")
+    ledger.revoke_token(token.token_id, actor="ann")
+    ledger.once(Request("bob", "key", "a note")).note("op", "t", actor="bob")
     return ledger
 
 

@@ -1,0 +1,61 @@
+"""What a person may order, in the words in which commands and service refuse it alike.
+
+The orders themselves are the ledger's; here is what has to hold before one is given.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dagster_l2.errors import WrongUse
+from dagster_l2.holds import approve
+from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.settings import Settings
+
+_ADDRESS = re.compile(r"(https?|globus)://")
+_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
+
+
+def check_writable(settings: Settings) -> None:
+    """Raise `WrongUse` where the store can only be read."""
+    if settings.store_kind == "public":
+        raise WrongUse(
+            "The public dataset search is read only: set L2_STORE_KIND=graphql to claim and to publish."
+        )
+
+
+def check_commit(commit: str, what: str) -> None:
+    """Raise `WrongUse` unless it is the hash of a commit; ``what`` names it in the sentence."""
+    if not _COMMIT.match(commit):
+        raise WrongUse(f"{what} takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
+
+
+def place_of_products(products: str) -> str:
+    """Where products are, as any process finds them; raises `WrongUse` for a folder that is not there."""
+    if _ADDRESS.match(products):
+        return products
+    folder = Path(products)
+    try:
+        is_there = folder.is_dir()
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
+        raise WrongUse(f"The folder {products} of the products is not there.")
+    return str(folder.absolute())
+
+
+def approve_publishing(ledger: Ledger, op_id: str, *, actor: str) -> Present:
+    """Record an operator's word that an Inverted OP may be published; the next hand-over run does it.
+
+    Raises
+    ------
+    WrongUse
+        When the OP is in any other state.
+    """
+    present = ledger.present(op_id)
+    if present.state is not State.INVERTED:
+        shown = op_id if op_id.isprintable() else ascii(op_id)
+        raise WrongUse(f"{shown} is {present.state}; only an Inverted OP can be published.")
+    approve(ledger, present, actor=actor)
+    return present

@@ -1,0 +1,48 @@
+"""The app put together: limits and log outside, then who asks, then what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from dagster_l2.service.access import Access
+from dagster_l2.service.answers import answer_refusals
+from dagster_l2.service.doors import Doors, Limits
+from dagster_l2.service.limits import BodyLimit, RequestLog
+from dagster_l2.service.reads import add_reads
+from dagster_l2.service.writes import add_writes
+
+_THREADS = 12  # the engine of the ledger has 15 connections; more threads would only wait for one
+
+
+def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:
+    """The service as an ASGI app; the doors stay the caller's."""
+    limits = limits or Limits()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        yield
+
+    # Its pages of documentation would load from outside, and its description is not for everybody.
+    app = FastAPI(
+        title="dagster_l2",
+        description="The ledger of observing programs over HTTP. All times are UTC.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    access = Access(doors, limits)
+    # The orders first: the address of an OP takes any text, slashes and all.
+    add_writes(app, doors, access)
+    add_reads(app, doors, access)
+    answer_refusals(app)
+    app.add_middleware(BodyLimit, most=limits.body_bytes)
+    app.add_middleware(RequestLog)
+    return app

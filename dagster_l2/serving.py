@@ -1,0 +1,150 @@
+"""What the service is handed: the ledger, the queue, gold and the files, read together.
+
+The service itself knows only the ledger and these doors. What may be ordered is in ``orders``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
+from dagster_l2.ledger import Ledger, Present
+from dagster_l2.live import Live
+from dagster_l2.looking import everything_of, history_rows
+from dagster_l2.op_documents import Listing, documents_folder, list_documents, read_document
+from dagster_l2.orders import approve_publishing, check_commit, check_writable, place_of_products
+from dagster_l2.queue import OldGold
+from dagster_l2.settings import Settings
+from dagster_l2.wiring import open_ledger
+
+_DATASETS = """
+    select
+        dataset_id, product_id, instrument, instrument_program_id, start_time, end_time, create_date,
+        wavelength_min_nm, wavelength_max_nm, frame_count, stokes, spectral_lines, lines_estimated,
+        is_embargoed, embargo_end_date, status
+    from datasets
+    where op_id = ?
+    order by instrument, start_time, dataset_id
+"""
+
+
+class Serving:
+    """The doors of one installation, for as long as a ``with`` block; see `service.Doors`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.ledger: Ledger = open_ledger(settings)
+        self._gold = OpenGold(settings.gold)
+        self._live = Live(self.ledger, self._gold)
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._gold.close()
+        self.ledger.close()
+
+    def queue(self) -> list[Row]:
+        """See `live.Live.queue`."""
+        return self._live.queue()
+
+    def programs(self) -> list[Row]:
+        """See `live.Live.programs`."""
+        return self._live.programs()
+
+    def program(self, op_id: str) -> Row:
+        """Everything about an OP; raises `UnknownOp`."""
+        content = everything_of(self._settings, self.ledger, op_id, self._ask, with_quota=False)
+        try:
+            datasets = self._ask(_DATASETS, [op_id])
+        except NoGold:
+            datasets = []
+        history = history_rows(self.ledger, op_id)
+        ids = dict.fromkeys(step["inversion_id"] for step in history if step["inversion_id"])
+        return {
+            **content,
+            "datasets": datasets,
+            "history": history,
+            "package": self._package(op_id),
+            "inversions": [_inversion(inversion_id, op_id, history) for inversion_id in ids],
+        }
+
+    def inversion(self, inversion_id: str) -> Row | None:
+        """One inversion with its steps and hand-overs; None where there is no such one."""
+        op_id = self.ledger.op_of_inversion(inversion_id)
+        if op_id is None:
+            return None
+        history = history_rows(self.ledger, op_id)
+        return {
+            **_inversion(inversion_id, op_id, history),
+            "steps": [step for step in history if step["inversion_id"] == inversion_id],
+        }
+
+    def documents(self, since: str | None) -> Listing:
+        """See `op_documents.list_documents`."""
+        return list_documents(documents_folder(self._settings.lake), since=since)
+
+    def document(self, op_id: str) -> Row | None:
+        """See `op_documents.read_document`."""
+        return read_document(documents_folder(self._settings.lake), op_id)
+
+    def metrics(self) -> bytes:
+        """The figures for a scraper, as Prometheus text."""
+        from dagster_l2.metrics import metrics_text
+
+        return metrics_text(self.ledger, self._live.queue)
+
+    def check_writable(self) -> None:
+        """See `orders.check_writable`."""
+        check_writable(self._settings)
+
+    def check_ready(self, products: str, commit: str) -> str:
+        """The place of the products; raises `WrongUse` when they are not there or the commit is none."""
+        check_commit(commit, "commit")
+        return place_of_products(products)
+
+    def approve(self, ledger: Ledger, op_id: str, actor: str) -> Present:
+        """See `orders.approve_publishing`."""
+        return approve_publishing(ledger, op_id, actor=actor)
+
+    def _ask(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        try:
+            return self._gold.read(query, parameters)
+        except BadQuery:
+            raise OldGold("Gold was built by an earlier version: `l2 run` builds it anew.") from None
+
+    def _package(self, op_id: str) -> Row | None:
+        from dagster_l2.inputs import PackageUnreadable, package_folder, read_package
+
+        try:
+            return read_package(package_folder(self._settings.data, op_id))
+        except PackageUnreadable:
+            return None
+
+
+def _inversion(inversion_id: str, op_id: str, history: list[Row]) -> Row:
+    """What the history of an OP tells of one of its inversions; a later word counts more than an earlier."""
+    steps = [step for step in history if step["inversion_id"] == inversion_id]
+    said: Row = {}
+    for step in steps:
+        said |= {name: value for name, value in step["details"].items() if value is not None}
+
+    def first(state: str) -> Any:
+        return next((step["occurred_at"] for step in steps if step["to_state"] == state), None)
+
+    return {
+        "inversion_id": inversion_id,
+        "op_id": op_id,
+        "state": steps[-1]["to_state"],
+        "instrument_program_id": said.get("instrument_program_id"),
+        "claimed_by": said.get("claimed_by"),
+        "claimed_at": first("Working"),
+        "inverted_at": first("Inverted"),
+        "published_at": first("Published"),
+        "dataset_ids": said.get("dataset_ids", []),
+        "spectral_lines": said.get("spectral_lines", []),
+        "commit": said.get("commit"),
+        "bucket": said.get("bucket"),
+        "products": said.get("products", []),
+    }

@@ -1,0 +1,122 @@
+"""A ledger with OPs of any number in every state, gold to go with it, and the service over both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+
+from dagster_l2.ledger import Ledger, Role, State
+from dagster_l2.service import Limits, RunningService, service_app
+from dagster_l2.serving import Serving
+from dagster_l2.settings import Settings
+
+SEEDS = Path(__file__).resolve().parents[2] / "dbt_project" / "seeds" / "states"
+WAY = (State.DISCOVERED, State.INVERTIBLE, State.PREPROCESSED, State.WORKING, State.INVERTED, State.PUBLISHED)
+PACKAGE = {
+    "package": "inputs/op/inputs.json",
+    "instrument_program_id": "id.1",
+    "dataset_ids": ["AAAAA", "BBBBB"],
+    "spectral_lines": ["Fe I (630.15 nm)"],
+    "buckets": ["data"],
+}
+_SCORES = ("readiness", "fried_parameter", "adaptive_optics", "lines", "warnings", "age")
+
+
+def op_name(number: int) -> str:
+    return f"eid_1_{number:05d}_opAvoqBr"
+
+
+def make_gold(path: Path, ops: int) -> None:
+    """Gold of so many OPs: the tables that the service reads, with their columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(path)) as gold:
+        for table in ("state_rules", "priority_parts"):
+            gold.execute(f"create table {table} as from read_csv('{SEEDS / table}.csv')")
+        gold.execute(
+            "create table ops as select 'eid_1_' || lpad(i::varchar, 5, '0') || '_opAvoqBr' as op_id, i"
+            f" from range({ops}) as numbers (i)"
+        )
+        scores = ", ".join(f"(i % {n + 2}) / {n + 2} as {part}_score" for n, part in enumerate(_SCORES))
+        gold.execute(
+            f"create table work_queue as select op_id, (i % 97) / 97 as merit_score, {scores},"
+            " 'waits' as reason, false as is_held_by_embargo, null::timestamp as embargo_end_date from ops"
+        )
+        gold.execute(_PROGRAMS)
+        gold.execute("alter table ops rename to generated")
+
+
+_PROGRAMS = """
+create table observing_programs as select
+    op_id, 'pid_1_' || (i % 7) as proposal_id, 'eid_1' as experiment_id, ['VBI', 'VISP'] as instruments,
+    2 as dataset_count, timestamp '2024-04-17 20:25:26' + interval (i) hour as start_time,
+    timestamp '2024-04-17 20:45:18' + interval (i) hour as end_time, true as is_complete,
+    i % 3 > 0 as is_invertible, false as is_embargoed, null::timestamp as embargo_end_date,
+    0.05 + (i % 10) / 100 as fried_parameter_median_m, null::varchar as waits_for,
+    'recipes_complete' as completeness from ops;
+create table op_criteria as select
+    op_id, instrument, criterion, position, i % 3 > 0 as passed,
+    case when i % 3 > 0 then 'pass' else 'fail' end as outcome, 0.9 as measured_value,
+    null::varchar as measured_text, 0.75 as threshold, '0.75' as threshold_text, 'fraction' as unit,
+    0.15 as margin, 'AAAAA' as worst_dataset_id, 0 as failing_dataset_count,
+    'good frames make up 0.9 of all; needs 0.75' as explanation
+from ops, (values ('VISP')) as instruments (instrument),
+    (values ('health', 1), ('gos', 2), ('on_disk', 3)) as criteria (criterion, position);
+create table op_verdicts as select
+    op_id, 'VISP' as instrument, true as is_complete, i % 3 > 0 as is_invertible, 'r1' as rule_version,
+    'h' as inputs_hash from ops;
+create table op_qualification as select
+    op_id, 'VISP' as instrument, i % 3 > 0 as is_invertible, []::varchar[] as failed_criteria,
+    []::varchar[] as warnings, []::varchar[] as warning_explanations from ops;
+create table datasets as select
+    op_id, 'AAAAA' as dataset_id, 'L1-AAAAA' as product_id, 'VISP' as instrument,
+    'id.1' as instrument_program_id, timestamp '2024-04-17 20:25:26' as start_time,
+    timestamp '2024-04-17 20:45:18' as end_time, timestamp '2024-05-17 20:45:18' as create_date,
+    630.0 as wavelength_min_nm, 631.0 as wavelength_max_nm, 100 as frame_count, 'IQUV' as stokes,
+    ['Fe I (630.15 nm)'] as spectral_lines, false as lines_estimated, false as is_embargoed,
+    null::timestamp as embargo_end_date, 'ACTIVE' as status, null::varchar as browse_movie_url from ops;
+"""
+
+
+def bring(ledger: Ledger, op_id: str, state: State, scientist: str = "bob") -> None:
+    """Bring a new OP to a state."""
+    for step in WAY[: WAY.index(state) + 1]:
+        details: dict[str, Any] = {}
+        if step not in (State.DISCOVERED, State.INVERTIBLE):
+            details = dict(PACKAGE)
+        if step in (State.WORKING, State.INVERTED):
+            details |= {"claimed_by": scientist}
+        ledger.append(op_id, step, actor="t", cause="t", inputs_hash="h", details=details)
+
+
+@dataclass
+class World:
+    """The service as it answers on loopback, and what lies behind it."""
+
+    url: str
+    settings: Settings
+    ledger: Ledger
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def token(self, name: str, role: Role) -> str:
+        if name not in self.secrets:
+            self.secrets[name] = self.ledger.add_token(name, role, actor="t")[1]
+        return self.secrets[name]
+
+    def client(self, name: str, role: Role = "scientist") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.token(name, role)}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+
+
+@contextmanager
+def running(settings: Settings, limits: Limits | None = None) -> Iterator[World]:
+    """The service over a data folder."""
+    with Serving(settings) as doors:
+        app = service_app(doors, limits or Limits(per_second=None))
+        with RunningService(app) as service:
+            yield World(service.url, settings, doors.ledger)
