@@ -6,6 +6,7 @@ The service itself knows only the ledger and these doors. What may be ordered is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
@@ -22,7 +23,8 @@ _DATASETS = """
     select
         dataset_id, product_id, instrument, instrument_program_id, start_time, end_time, create_date,
         wavelength_min_nm, wavelength_max_nm, frame_count, stokes, spectral_lines, lines_estimated,
-        is_embargoed, embargo_end_date, status
+        is_embargoed, embargo_end_date, status, box_x1_arcsec, box_y1_arcsec, box_x2_arcsec, box_y2_arcsec,
+        solar_radius_arcsec, fried_parameter_median_m, browse_movie_url
     from datasets
     where op_id = ?
     order by instrument, start_time, dataset_id
@@ -69,6 +71,13 @@ class Serving:
             "package": self._package(op_id),
             "inversions": [_inversion(inversion_id, op_id, history) for inversion_id in ids],
         }
+
+    def picture(self, op_id: str) -> Path | None:
+        """The picture of an OP's staged frames."""
+        from dagster_l2.inputs import PICTURE_FILE, package_folder
+
+        path = package_folder(self._settings.data, op_id) / PICTURE_FILE
+        return path if path.is_file() else None
 
     def inversion(self, inversion_id: str) -> Row | None:
         """One inversion with its steps and hand-overs; None where there is no such one."""
@@ -137,6 +146,7 @@ def _inversion(inversion_id: str, op_id: str, history: list[Row]) -> Row:
         "inversion_id": inversion_id,
         "op_id": op_id,
         "state": steps[-1]["to_state"],
+        "ended_at": steps[-1]["ended_at"],
         "instrument_program_id": said.get("instrument_program_id"),
         "claimed_by": said.get("claimed_by"),
         "claimed_at": first("Working"),

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from dagster_l2.service.access import Access
 from dagster_l2.service.answers import answer_refusals
+from dagster_l2.service.board import add_board
 from dagster_l2.service.doors import Doors, Limits
 from dagster_l2.service.limits import BodyLimit, RequestLog
 from dagster_l2.service.reads import add_reads
@@ -42,6 +43,7 @@ def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:
     # The orders first: the address of an OP takes any text, slashes and all.
     add_writes(app, doors, access)
     add_reads(app, doors, access)
+    add_board(app, doors, access)
     answer_refusals(app)
     app.add_middleware(BodyLimit, most=limits.body_bytes)
     app.add_middleware(RequestLog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from dagster_l2.ledger import Ledger, Present
@@ -41,6 +42,9 @@ class Doors(Protocol):
 
     def program(self, op_id: str) -> Row:
         """Everything about an OP; raises `UnknownOp`."""
+
+    def picture(self, op_id: str) -> Path | None:
+        """The picture of an OP's level-1 frames, a PNG file; None where there is none."""
 
     def inversion(self, inversion_id: str) -> Row | None:
         """One inversion."""

@@ -90,7 +90,8 @@ class Inversion(_Answer):
 
     inversion_id: str = Field(examples=[INVERSION])
     op_id: str = Field(examples=[OP])
-    state: State
+    state: State = Field(description="The last one that it was in.")
+    ended_at: datetime | None = Field(description="When the OP left it; null: it is in it now.")
     instrument_program_id: str | None
     claimed_by: str | None
     claimed_at: datetime | None

@@ -57,13 +57,13 @@ create table observing_programs as select
     2 as dataset_count, timestamp '2024-04-17 20:25:26' + interval (i) hour as start_time,
     timestamp '2024-04-17 20:45:18' + interval (i) hour as end_time, true as is_complete,
     i % 3 > 0 as is_invertible, false as is_embargoed, null::timestamp as embargo_end_date,
-    0.05 + (i % 10) / 100 as fried_parameter_median_m, null::varchar as waits_for,
+    0.05e0 + (i % 10) / 100 as fried_parameter_median_m, null::varchar as waits_for,
     'recipes_complete' as completeness from ops;
 create table op_criteria as select
     op_id, instrument, criterion, position, i % 3 > 0 as passed,
-    case when i % 3 > 0 then 'pass' else 'fail' end as outcome, 0.9 as measured_value,
-    null::varchar as measured_text, 0.75 as threshold, '0.75' as threshold_text, 'fraction' as unit,
-    0.15 as margin, 'AAAAA' as worst_dataset_id, 0 as failing_dataset_count,
+    case when i % 3 > 0 then 'pass' else 'fail' end as outcome, 0.9e0 as measured_value,
+    null::varchar as measured_text, 0.75e0 as threshold, '0.75' as threshold_text, 'fraction' as unit,
+    0.15e0 as margin, 'AAAAA' as worst_dataset_id, 0 as failing_dataset_count,
     'good frames make up 0.9 of all; needs 0.75' as explanation
 from ops, (values ('VISP')) as instruments (instrument),
     (values ('health', 1), ('gos', 2), ('on_disk', 3)) as criteria (criterion, position);
@@ -77,9 +77,12 @@ create table datasets as select
     op_id, 'AAAAA' as dataset_id, 'L1-AAAAA' as product_id, 'VISP' as instrument,
     'id.1' as instrument_program_id, timestamp '2024-04-17 20:25:26' as start_time,
     timestamp '2024-04-17 20:45:18' as end_time, timestamp '2024-05-17 20:45:18' as create_date,
-    630.0 as wavelength_min_nm, 631.0 as wavelength_max_nm, 100 as frame_count, 'IQUV' as stokes,
+    630.0e0 as wavelength_min_nm, 631.0e0 as wavelength_max_nm, 100 as frame_count, 'IQUV' as stokes,
     ['Fe I (630.15 nm)'] as spectral_lines, false as lines_estimated, false as is_embargoed,
-    null::timestamp as embargo_end_date, 'ACTIVE' as status, null::varchar as browse_movie_url from ops;
+    null::timestamp as embargo_end_date, 'ACTIVE' as status,
+    -500.0e0 as box_x1_arcsec, 100.0e0 as box_y1_arcsec, -420.0e0 as box_x2_arcsec, 160.0e0 as box_y2_arcsec,
+    950.0e0 as solar_radius_arcsec, 0.05e0 + (i % 10) / 100 as fried_parameter_median_m,
+    case when i % 2 = 1 then 'https://example.org/' || i || '.mp4' end as browse_movie_url from ops;
 """
 
 
