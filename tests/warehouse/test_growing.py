@@ -153,3 +153,10 @@ def test_another_ledger_takes_the_place_of_the_first(warehouse: Warehouse) -> No
     warehouse.query("update bronze.transitions set recorded_at = recorded_at + interval 1 second")
     _pass(warehouse)
     assert _kept(warehouse) == _anew(warehouse)
+
+
+def test_a_table_of_a_version_with_other_columns_is_made_anew(warehouse: Warehouse) -> None:
+    warehouse.query("alter table inversions drop column bucket")
+    warehouse.query("alter table int_op_last_transition add column earlier integer")
+    _pass(warehouse)
+    assert _kept(warehouse) == _anew(warehouse)
