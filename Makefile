@@ -48,7 +48,7 @@ notebook: setup
 	$(BIN)/l2 notebook
 
 test: $(VENV)/.dev $(MANIFEST)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # Nothing of it stays: daemons, files and jobs end with the tests; the two packages remain installed.
 test-slurm: $(VENV)/.dev $(MANIFEST)

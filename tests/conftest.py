@@ -19,6 +19,18 @@ pytest_plugins = ["tests.postgres"]
 DATES = ("2025-05-08", "2025-06-25", "2025-10-23")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each module on one worker, where what it builds is built once; begin with what takes longest.
+
+    A module that says ``xdist_group`` itself shares a worker with others, or spreads its tests over workers.
+    """
+    for item in items:
+        if not any(item.iter_markers("xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: "end_to_end" not in item.location[0])
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests changes them."""

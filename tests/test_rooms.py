@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -155,3 +156,10 @@ def test_what_starts_often_loads_only_what_it_uses(
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "[]"
     assert says in done.stdout
+
+
+def test_tests_of_a_group_stay_together(request: pytest.FixtureRequest) -> None:
+    """Some versions of pytest and pytest-xdist do not agree on it, and say nothing."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("one process has no groups")
+    assert request.node.nodeid.endswith("@tests/test_rooms.py")
