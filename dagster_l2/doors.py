@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dagster_l2.errors import L2Error
+from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.files import safe_name, write_durably
 from dagster_l2.ledger import Delivery, Ledger, ReadyWord, Receipt
 from dagster_l2.publishing import BusUnavailable, connect, import_pika
@@ -50,6 +50,16 @@ class _Event(BaseModel):
     dataset_ids: list[str] | None = None
     inputs_changed_ok: bool = False
     sent_at: str | None = None
+
+    @field_validator("products")
+    @classmethod
+    def _without_secret(cls, value: str) -> str:
+        from dagster_l2.products import check_address
+
+        try:
+            return check_address(value)
+        except WrongUse as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
     @field_validator("sent_at")
     @classmethod

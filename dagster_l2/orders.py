@@ -13,7 +13,6 @@ from dagster_l2.holds import approve
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.settings import Settings
 
-_ADDRESS = re.compile(r"(https?|globus)://")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
 
 
@@ -31,18 +30,30 @@ def check_commit(commit: str, what: str) -> None:
         raise WrongUse(f"{what} takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
 
 
-def place_of_products(products: str) -> str:
-    """Where products are, as any process finds them; raises `WrongUse` for a folder that is not there."""
-    if _ADDRESS.match(products):
+def place_of_products(settings: Settings, products: str) -> str:
+    """Where products are, as any process finds them.
+
+    Raises
+    ------
+    WrongUse
+        For a folder that is not there now, or an address that must not be kept.
+    """
+    if "://" in products:
+        from dagster_l2.products import check_address  # late: other orders need no products
+
+        return check_address(products)
+    if _is_folder(Path(products)):
+        return str(Path(products).absolute())
+    if settings.products_root is not None and _is_folder(settings.products_root.expanduser() / products):
         return products
-    folder = Path(products)
+    raise WrongUse(f"The folder {products} of the products is not there.")
+
+
+def _is_folder(path: Path) -> bool:
     try:
-        is_there = folder.is_dir()
+        return path.is_dir()
     except (OSError, ValueError):
-        is_there = False
-    if not is_there:
-        raise WrongUse(f"The folder {products} of the products is not there.")
-    return str(folder.absolute())
+        return False
 
 
 def approve_publishing(ledger: Ledger, op_id: str, *, actor: str) -> Present:

@@ -111,7 +111,7 @@ class Serving:
     def check_ready(self, products: str, commit: str) -> str:
         """The place of the products; raises `WrongUse` when they are not there or the commit is none."""
         check_commit(commit, "commit")
-        return place_of_products(products)
+        return place_of_products(self._settings, products)
 
     def approve(self, ledger: Ledger, op_id: str, actor: str) -> Present:
         """See `orders.approve_publishing`."""

@@ -131,6 +131,14 @@ class Settings(BaseSettings):
     s3_key: str | None = Field(None, repr=False, description="Access key; unset: as AWS_… or a role says.")
     s3_secret: SecretStr | None = Field(None, description="Secret of the access key.")
 
+    products_root: Path | None = Field(
+        None, description="Folder that relative places of products are below, such as a mounted share."
+    )
+    products_hosts: str = Field(
+        "", description="Hosts that products are fetched from, separated by commas; unset: any."
+    )
+    products_most_gb: float = Field(500.0, gt=0, description="Most that is fetched as one file of products.")
+
     retry_limit: int = Field(
         3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
     )

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_l2.errors import error_class, one_sentence_of
-from dagster_l2.files import AlreadyRunning, safe_name
+from dagster_l2.files import AlreadyRunning
 from dagster_l2.holds import is_approved, note_waiting
+from dagster_l2.homecoming import Places, StillComing, come_home
 from dagster_l2.inputs import (
     Collection,
     build_package,
     package_details,
     package_folder,
-    read_package,
     write_package,
     write_transfer_lists,
 )
@@ -36,15 +36,7 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.level2 import write_files
-from dagster_l2.products import (
-    Declared,
-    ProductsNotTaken,
-    ProductsRefused,
-    VerifiedProducts,
-    quicklook,
-    take_home,
-    verify,
-)
+from dagster_l2.products import ProductsRefused, quicklook
 from dagster_l2.publishing import (
     Bus,
     BusUnavailable,
@@ -130,50 +122,22 @@ def _prepare(
     )
 
 
-def _check_sums(event: ScienceEvent, verified: VerifiedProducts) -> None:
-    """Refuse files that are not the ones whose sums were said with the ready event."""
-    said = event.details.get("checksums")
-    if said is None:
-        return
-    found = {file.name: file.sha256 for file in verified.files}
-    other = sorted(name for name, digest in found.items() if str(said.get(name, "")).lower() != digest)
-    if other:
-        raise ProductsRefused([f"{name} is not the file whose SHA-256 was handed over" for name in other])
+def settle_events(
+    ledger: Ledger, data: Path, *, actor: str, run_id: str | None, places: Places | None = None
+) -> StepReport:
+    """Bring the products of every science-ready event without an outcome home, and verify them.
 
-
-def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None) -> StepReport:
-    """Verify the products of every science-ready event without an outcome, and take them home."""
+    Parameters
+    ----------
+    places
+        Where they may come from.
+    """
     report = StepReport()
 
     def check(event: ScienceEvent) -> dict[str, Any]:
-        folder = Path(event.products)
-        package = read_package(package_folder(data, event.op_id))
-        verified = verify(
-            folder,
-            op_id=event.op_id,
-            inversion_id=event.inversion_id,
-            dataset_ids=event.dataset_ids,
-            declared=_declared(package, event.dataset_ids),
-        )
-        _check_sums(event, verified)
-        home = data / "products" / safe_name(event.inversion_id)
-        try:
-            take_home(folder, home, verified)
-        except ProductsNotTaken as error:
-            if error_class(error) == "transient":
-                raise
-            # Changed or gone since they were verified: it takes another hand-over, not another try.
-            raise ProductsRefused([str(error).rstrip(".")]) from error
+        details, home = come_home(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
         report.picture = quicklook(home)
-        plain = verified.as_dict()
-        return {
-            **package_details(package, event.dataset_ids),
-            "products": plain["files"],
-            "synthetic": plain["synthetic"],
-            "findings": plain["findings"],
-            "lines": plain["lines"],
-            "statistics": plain["statistics"],
-        }
+        return details
 
     for event in ledger.pending_events():
         present = ledger.present(event.op_id)
@@ -182,26 +146,14 @@ def settle_events(ledger: Ledger, data: Path, *, actor: str, run_id: str | None)
                 outcome = ledger.settle(event, check, run_id=run_id, actor=actor, refusals=(ProductsRefused,))
             except AlreadyRunning:
                 continue  # another run takes these products home and settles the event
+            except StillComing as error:
+                report.refused.append((event.op_id, str(error)))
+                continue
             if outcome.is_accepted:
                 report.done.append(event.inversion_id)
             else:
                 report.refused.append((event.op_id, outcome.reason or ""))
     return report
-
-
-def _declared(package: Mapping[str, Any], dataset_ids: Iterable[str]) -> Declared:
-    """What an input package says of the datasets that were inverted; estimated lines are no measure."""
-    wanted = set(dataset_ids)
-    rows = [row for group in package["groups"] for row in group["datasets"] if row["dataset_id"] in wanted]
-    edges = [(row.get("wavelength_min_nm"), row.get("wavelength_max_nm")) for row in rows]
-    is_estimated = any(row.get("lines_estimated") for row in rows)
-    lines = {line for row in rows for line in row.get("spectral_lines") or ()}
-    counts = [int(row.get("frame_count") or 0) // len(row.get("stokes") or "IQUV") for row in rows]
-    return Declared(
-        lines=() if is_estimated else tuple(sorted(lines)),
-        ranges_nm=tuple((low, high) for low, high in edges if low and high) if all(map(all, edges)) else (),
-        steps=tuple(sorted({count for count in counts if count})),
-    )
 
 
 def publish_inverted(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from dagster_l2.batch import Limiter
+    from dagster_l2.homecoming import Places
     from dagster_l2.inputs import Objects, Transfers
     from dagster_l2.publishing import Bus
     from dagster_l2.store import StoreClient
@@ -167,6 +168,23 @@ def _s3_objects(settings: Settings) -> Objects:
 def objects_url(store: StoreClient) -> str:
     """The object space of a local store."""
     return f"{store.url}/objects"
+
+
+def places_of(settings: Settings) -> Places:
+    """Where products may come from."""
+    from dagster_l2.homecoming import Places
+    from dagster_l2.inputs import Collection
+    from dagster_l2.products import Limits
+
+    here, root = settings.local_collection, settings.products_root
+    return Places(
+        root=root.expanduser().absolute() if root else None,
+        hosts=frozenset(name.strip() for name in settings.products_hosts.split(",") if name.strip()),
+        timeout_s=settings.store_timeout_s,
+        limits=Limits(most_bytes=int(settings.products_most_gb * 1e9)),
+        open_transfers=(lambda: open_transfers(settings)) if settings.globus_token else None,
+        here=Collection.parse(here) if here else None,
+    )
 
 
 def open_bus(settings: Settings) -> Bus:

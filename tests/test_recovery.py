@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,18 +13,26 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from dagster_l2.assets import ledger as assets
 from dagster_l2.errors import L2Error, error_class, one_sentence_of
 from dagster_l2.files import sha256
+from dagster_l2.homecoming import Places
+from dagster_l2.inputs import Collection, Transfers
 from dagster_l2.ledger import Ledger, State, Verdict
-from dagster_l2.products import PRODUCT_FILES, SyntheticShape, write_products
+from dagster_l2.products import PRODUCT_FILES, Limits, ProductsRefused, SyntheticShape, write_products
 from dagster_l2.publishing import Outbox, PublishArea
 from dagster_l2.resources import default_resources
 from dagster_l2.settings import load_settings
 from dagster_l2.steps import StepReport, prepare_inputs, publish_inverted, settle_events
 from dagster_l2.store import StoreClient, StoreRefused, StoreUnreachable
+from dagster_l2.store.server import LocalStoreServer
 from tests.end_to_end.kit import TOKEN, Row, Store, by_op, generated, inversions
+from tests.inputs.test_globus import TOKEN as GLOBUS_TOKEN
+from tests.inputs.test_globus import Globus
 
 pytestmark = pytest.mark.xdist_group("dagster")
 
@@ -235,24 +245,97 @@ def test_a_file_that_is_not_the_one_whose_sum_was_handed_over_is_refused(prepare
     assert prepared.ledger.present("op2").state is State.INVERTED
 
 
-def test_products_that_changed_meanwhile_take_another_hand_over(
+def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
     prepared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_l2 import steps
+    from dagster_l2 import homecoming
 
     folder = prepared.hand_over("op1")
-    real = steps.take_home
+    (event,) = prepared.ledger.pending_events()
+    original = sha256(folder / PRODUCT_FILES[0])
+    real = homecoming.verify
 
-    def after_a_change(*arguments: Any) -> Path:
+    def after_a_change(*arguments: Any, **more: Any) -> Any:
+        # The sums are recorded before anybody looks into the files.
+        files = prepared.ledger.steps_of(event.event_id)["fetched"].details["files"]
+        assert files[0]["sha256"] == original
         (folder / PRODUCT_FILES[0]).write_bytes(b"changed")
-        return real(*arguments)
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(steps, "take_home", after_a_change)
+    monkeypatch.setattr(homecoming, "verify", after_a_change)
+    assert len(prepared.verify().failed) == 1
+    monkeypatch.setattr(homecoming, "verify", real)
+    prepared.ledger.retry_transient(3, **STEP)
+    assert len(prepared.verify().done) == 1
+    home = prepared.data / "products" / str(event.inversion_id)
+    assert sha256(home / PRODUCT_FILES[0]) == original
+
+
+def test_a_copy_that_is_lost_is_not_replaced_by_something_else(
+    prepared: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_l2 import homecoming
+
+    folder = prepared.hand_over("op1")
+    (event,) = prepared.ledger.pending_events()
+    with monkeypatch.context() as patch:
+        patch.setattr(homecoming, "verify", lambda *_, **__: Path("/nowhere").read_bytes())
+        prepared.verify()
+    shutil.rmtree(prepared.data / "products" / event.inversion_id)
+    with (folder / PRODUCT_FILES[0]).open("ab") as file:
+        file.write(b"x")
+    prepared.ledger.retry_transient(3, **STEP)
     ((op_id, reason),) = prepared.verify().refused
     assert op_id == "op1"
-    assert reason.endswith("changed since it was verified; hand over again.")
+    assert reason.endswith("the copy here is lost; hand over again.")
     assert prepared.ledger.present("op1").state is State.WORKING
     assert prepared.verify().refused == []
+
+
+def test_products_come_by_every_way_and_what_is_away_blames_nobody(prepared: World, tmp_path: Path) -> None:
+    ledger, folders = prepared.ledger, [prepared.hand_over("op1"), prepared.hand_over("op2")]
+    for event in ledger.pending_events():
+        ledger.settle(event, _refuse, refusals=(ProductsRefused,), **STEP)
+    app = Starlette(routes=[Mount("/", StaticFiles(directory=folders[0]))])
+    with LocalStoreServer(app) as server:
+        ledger.submit_ready("op1", products=f"{server.url}/", commit_hash="c0ffee1", actor="ann")
+    ledger.submit_ready("op2", products=folders[1].name, commit_hash="c0ffee1", actor="ann")
+    places = Places(root=tmp_path / "away", limits=Limits(pause=lambda _: None))
+    assert len(settle_events(ledger, prepared.data, places=places, **STEP).failed) == 2
+    assert [prepared.error(op_id)[2] for op_id in ("op1", "op2")] == ["transient", "transient"]
+
+    port = int(server.url.rpartition(":")[2])
+    ledger.retry_transient(3, **STEP)
+    with LocalStoreServer(app, port=port):
+        places = Places(root=folders[1].parent)
+        assert len(settle_events(ledger, prepared.data, places=places, **STEP).done) == 2
+
+
+def test_globus_brings_products_while_others_go_on(prepared: World) -> None:
+    folder, ledger = prepared.hand_over("op1"), prepared.ledger
+    (event,) = ledger.pending_events()
+    ledger.settle(event, _refuse, refusals=(ProductsRefused,), **STEP)
+    ledger.submit_ready("op1", products=f"globus://aaa/{folder.name}", commit_hash="c0ffee1", actor="ann")
+    prepared.hand_over("op2")
+    globus = Globus({"aaa": folder.parent, "bbb": prepared.data.parent})
+    with LocalStoreServer(globus.app) as server:
+        places = Places(
+            open_transfers=lambda: Transfers(GLOBUS_TOKEN, url=server.url),
+            here=Collection("bbb", f"/{prepared.data.name}"),
+            patience_s=0,
+        )
+        report = settle_events(ledger, prepared.data, places=places, **STEP)
+        ((op_id, reason),) = report.refused
+        assert (op_id, len(report.done)) == ("op1", 1)
+        assert "still brings the products" in reason
+        assert ledger.present("op1").state is State.WORKING
+        assert len(settle_events(ledger, prepared.data, places=places, **STEP).done) == 1
+    assert len(globus.tasks) == 1
+    assert not list((prepared.data / "globus" / "products").iterdir())
+
+
+def _refuse(_: Any) -> dict[str, Any]:
+    raise ProductsRefused(["Another way, please"])
 
 
 def test_a_package_that_is_gone_needs_a_person_and_is_not_tried_for_ever(prepared: World) -> None:

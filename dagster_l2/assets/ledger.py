@@ -25,7 +25,7 @@ from dagster_l2.ledger import Growing, Ledger, Retries
 from dagster_l2.publishing import PublishArea
 from dagster_l2.resources import L2, one_sentence, rows_of
 from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
-from dagster_l2.wiring import open_bus
+from dagster_l2.wiring import open_bus, places_of
 
 PIPELINE = "pipeline"
 
@@ -156,7 +156,13 @@ def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     """Verify what scientists said is ready; good products make the OP Inverted, bad ones are refused."""
     with one_sentence(), l2.ledger() as ledger:
         came_in = take_in(l2.settings, ledger)
-        report = settle_events(ledger, l2.settings.data, actor=PIPELINE, run_id=context.run.run_id)
+        report = settle_events(
+            ledger,
+            l2.settings.data,
+            actor=PIPELINE,
+            run_id=context.run.run_id,
+            places=places_of(l2.settings),
+        )
     for receipt in came_in:
         if not receipt.is_taken:
             context.log.warning(f"{receipt.source}: {receipt.outcome}: {receipt.reason}")

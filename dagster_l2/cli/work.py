@@ -108,7 +108,7 @@ def release_command(op: str, name: str | None, as_json: bool) -> None:
     "--products",
     required=True,
     metavar="PLACE",
-    help="Folder of the FITS files, or its http(s):// address.",
+    help="Folder of the FITS files, its http(s):// address, or globus://collection/path.",
 )
 @click.option("--commit", required=True, metavar="HASH", help="Commit of the inversion software.")
 @click.option("--datasets", metavar="ID,ID", help="The datasets that were inverted; all of the package.")
@@ -135,7 +135,7 @@ def ready_command(
         word = ReadyWord(
             event_id=event_id or str(uuid.uuid4()),
             op_id=op,
-            products=place_of_products(products),
+            products=place_of_products(settings, products),
             commit_hash=commit,
             actor=who,
             dataset_ids=None if chosen is None else tuple(chosen),

@@ -1,80 +1,54 @@
-"""Verified products come home: copied below the data folder, each sum checked, the manifest last.
+"""The home of an inversion's products below the data folder: one process at a time, the manifest last.
 
-Here: the copy, which can be killed and repeated at any point. Whether the products are good is in ``verify``.
+Here: the lock and the manifest. How files come there is in ``fetching``, whether they are good in ``verify``.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dagster_l2.files import only_one, sha256, write_durably, write_json
-from dagster_l2.products.layout import ProductFile, ProductsNotTaken, VerifiedProducts
+from dagster_l2.files import only_one, write_json
+from dagster_l2.products.fetching import forget
+from dagster_l2.products.layout import VerifiedProducts
 
 MANIFEST_FILE = "manifest.json"
 _LOCK_FILE = ".taking.lock"
 
 
-def take_home(folder: Path, destination: Path, verified: VerifiedProducts) -> Path:
-    """Copy verified products from ``folder`` into ``destination`` and write ``manifest.json`` last.
+@contextmanager
+def at_home(home: Path) -> Iterator[Path]:
+    """Have a home for oneself, for the time of a block; it is made where there is none.
 
-    What is there intact already is not copied again, so a run after a crash does only the rest. A destination
-    with its manifest is complete.
+    Raises
+    ------
+    AlreadyRunning
+        Another process or thread brings products to the same home at this moment.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with only_one(home / _LOCK_FILE, f"The fetching to {home}"):
+        # A kill leaves the temporary files of durable writes; under the lock nobody else can own one.
+        for leftover in home.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        yield home
+
+
+def seal(home: Path, verified: VerifiedProducts) -> Path:
+    """Write ``manifest.json`` over verified products: a home with its manifest is complete.
 
     Returns
     -------
     Path
         The manifest.
-
-    Raises
-    ------
-    ProductsNotTaken
-        A file changed since it was verified, is gone, or cannot be written (a full disk).
-    AlreadyRunning
-        Another process or thread takes products to the same destination at this moment.
     """
-    try:
-        destination.mkdir(parents=True, exist_ok=True)
-        with only_one(destination / _LOCK_FILE, f"The copy to {destination}"):
-            _remove_leftovers(destination)
-            for file in verified.files:
-                _take_file(folder / file.name, destination / file.name, file)
-            manifest = destination / MANIFEST_FILE
-            content = verified.as_dict()
-            if not _says(manifest, content):
-                write_json(manifest, content)
-            return manifest
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ProductsNotTaken(
-            f"The products of {verified.inversion_id} cannot be copied to {destination} ({reason}); "
-            "free space or give access, then run again."
-        ) from error
-
-
-def _take_file(source: Path, target: Path, file: ProductFile) -> None:
-    if target.is_file() and target.stat().st_size == file.size and sha256(target) == file.sha256:
-        return
-
-    def copy(temporary: Path) -> None:
-        shutil.copyfile(source, temporary)
-        # Checked before the rename: under its own name a file is never other than verified.
-        if sha256(temporary) != file.sha256:
-            raise ProductsNotTaken(
-                f"{file.name} in {source.parent} changed since it was verified; hand over again."
-            )
-
-    try:
-        write_durably(target, copy)
-    except FileNotFoundError:
-        raise ProductsNotTaken(f"{file.name} is no longer in {source.parent}; hand over again.") from None
-
-
-def _remove_leftovers(destination: Path) -> None:
-    # A kill leaves the temporary file of `write_durably`; under the lock no other copy can own one.
-    for leftover in destination.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    manifest = home / MANIFEST_FILE
+    content = verified.as_dict()
+    if not _says(manifest, content):
+        write_json(manifest, content)
+    forget(home)
+    return manifest
 
 
 def _says(manifest: Path, content: object) -> bool:

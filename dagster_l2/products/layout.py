@@ -81,8 +81,10 @@ class ProductsRefused(ProductError):
         self.problems = tuple(problems)
 
 
-class ProductsNotTaken(ProductError):
-    """Verified products could not be copied home; nothing of theirs is lost and the copy can be repeated."""
+class ProductsUnreachable(ProductError):
+    """Products could not come home now; what has come stays, and another try goes on from there."""
+
+    transient = True
 
 
 @dataclass(frozen=True, slots=True)

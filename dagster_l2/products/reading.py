@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from astropy.io import fits
 
-_MAGIC = b"SIMPLE  ="
+MAGIC = b"SIMPLE  ="
 _OF_THE_SYSTEM = {
     errno.EIO,
     errno.ESTALE,
@@ -121,14 +121,14 @@ def _check_start(path: Path) -> None:
         raise Unreadable("is not a file")
     try:
         with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
+            start = file.read(len(MAGIC))
     except OSError as error:
         if is_of_the_system(error):
             raise
         raise Unreadable(f"cannot be opened ({error.strerror or error})") from error
     if not start:
         raise Unreadable("is empty")
-    if start != _MAGIC:
+    if start != MAGIC:
         raise Unreadable("is not a FITS file")
 
 
