@@ -170,7 +170,6 @@ class OpenGold:
             cursor = self._connection.cursor()
             self._readers += 1
         try:
-            cursor.execute("set TimeZone = 'UTC'")
             yield cursor
         finally:
             cursor.close()
@@ -184,7 +183,10 @@ class OpenGold:
         self._connection, self._version = None, None
         if version is not None:
             try:
+                # Small questions of many at once: more threads for each would only wait for each other.
                 self._connection = duckdb.connect(str(self.path), read_only=True)
+                self._connection.execute("set threads = 1")
+                self._connection.execute("set global TimeZone = 'UTC'")  # also of the cursors
             except duckdb.Error as error:
                 raise _refused(error) from None
             self._version = version

@@ -5,20 +5,24 @@ It serves who looks often, such as the service. How the queue is ranked is in ``
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dagster_l2.gold import NoGold, OpenGold, Row
+from dagster_l2.errors import L2Error
+from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
 from dagster_l2.ledger import Annotation, Ledger, Present
-from dagster_l2.queue import SAID, Merits, put_in_order, queue_row, read_merits
+from dagster_l2.queue import SAID, Merits, OldGold, put_in_order, queue_row, read_merits
+
+_LOG = logging.getLogger(__name__)
 
 _WHOLE_AFTER_S = 60.0
 """Days in a state grow without anybody writing, and PostgreSQL may commit an id after a higher one."""
 
-_OVERLAP = 200
-"""Ids below the highest that are looked at again, for the same reason."""
+_OVERLAP = 40
+"""On PostgreSQL so many ids below the highest are looked at again, for the same reason."""
 
 _MOST_SINGLY = 500
 
@@ -62,6 +66,12 @@ class Live:
         self._ledger, self._gold = ledger, gold
         self._lock = threading.Lock()
         self._seen: _Seen | None = None
+        self._renewal: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Wait for what is still being read."""
+        if self._renewal is not None:
+            self._renewal.join()
 
     def queue(self) -> list[Row]:
         """The queue as `queue.live_queue` gives it; the rows are shared, so leave them as they are.
@@ -85,14 +95,19 @@ class Live:
     def _up_to_date(self) -> _Seen:
         gold, ids, now = self._gold.version, self._ledger.latest_ids(), time.monotonic()
         seen = self._seen
-        if seen is None or seen.gold != gold or now - seen.at > _WHOLE_AFTER_S:
-            return self._read_all(gold, ids, now)
+        if seen is None or seen.gold != gold:
+            self._seen = self._read_all(gold, ids, now)
+            return self._seen
+        if now - seen.at > _WHOLE_AFTER_S:
+            self._renew(gold, ids, now)
         if seen.ids == ids:
             return seen
-        before = [max(0, number - _OVERLAP) for number in seen.ids]
+        overlap = _OVERLAP if self._ledger.engine.dialect.name == "postgresql" else 0
+        before = [max(0, number - overlap) for number in seen.ids]
         changed = self._ledger.ops_since(before[0], before[1])
         if len(changed) > _MOST_SINGLY:
-            return self._read_all(gold, ids, now)
+            self._seen = self._read_all(gold, ids, now)
+            return self._seen
         for op_id in changed:
             seen.presents[op_id] = self._ledger.present(op_id)
             seen.said |= self._ledger.latest_annotations(SAID, op_id)
@@ -107,11 +122,29 @@ class Live:
             seen.facts = {row["op_id"]: row for row in self._gold.read(_PROGRAMS)}
         except NoGold:
             seen.merits = None
+        except BadQuery:
+            raise OldGold("Gold was built by an earlier version: `l2 run` builds it anew.") from None
         seen.presents = self._ledger.present_all()
         seen.said = self._ledger.latest_annotations(SAID)
         self._tell(seen, seen.presents)
-        self._seen = seen
         return seen
+
+    def _renew(self, gold: tuple[int, ...] | None, ids: tuple[int, int], now: float) -> None:
+        """Read everything anew beside the way; until it is there, what was read before is kept up to date."""
+        if self._renewal is not None and self._renewal.is_alive():
+            return
+
+        def work() -> None:
+            try:
+                seen = self._read_all(gold, ids, now)
+            except L2Error as error:
+                _LOG.warning("The queue was not read anew: %s", error)
+                return
+            with self._lock:
+                self._seen = seen
+
+        self._renewal = threading.Thread(target=work, name="renewal", daemon=True)
+        self._renewal.start()
 
     def _tell(self, seen: _Seen, changed: Iterable[str]) -> None:
         """Make the rows of what changed anew; lists that were handed out stay as they were."""

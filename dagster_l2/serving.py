@@ -44,6 +44,7 @@ class Serving:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._live.close()
         self._gold.close()
         self.ledger.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 
@@ -150,6 +151,8 @@ def _queue(router: APIRouter, doors: Doors) -> None:
 
 def chosen(rows: list[Row], *, whom: str | None, states: list[State] | None, overdue: bool) -> list[Row]:
     """The rows of the queue that are asked for."""
+    if whom is None and not states and not overdue:
+        return rows
     return [
         row
         for row in rows
@@ -161,10 +164,7 @@ def chosen(rows: list[Row], *, whom: str | None, states: list[State] | None, ove
 
 def late_by_responsible(rows: list[Row]) -> dict[str, int]:
     """How many of these rows are overdue, by who is responsible."""
-    late: dict[str, int] = {}
-    for row in rows:
-        if row["is_overdue"]:
-            late[row["responsible"]] = late.get(row["responsible"], 0) + 1
+    late = Counter([row["responsible"] for row in rows if row["is_overdue"]])
     return dict(sorted(late.items(), key=lambda item: (-item[1], item[0])))
 
 

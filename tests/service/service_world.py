@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,15 +32,17 @@ def op_name(number: int) -> str:
     return f"eid_1_{number:05d}_opAvoqBr"
 
 
-def make_gold(path: Path, ops: int) -> None:
-    """Gold of so many OPs: the tables that the service reads, with their columns."""
+def make_gold(path: Path, ops: int | Sequence[str]) -> None:
+    """Gold of so many OPs, or of these: the tables that the service reads, with their columns."""
+    names = [op_name(number) for number in range(ops)] if isinstance(ops, int) else list(ops)
     path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(path)) as gold:
         for table in ("state_rules", "priority_parts"):
             gold.execute(f"create table {table} as from read_csv('{SEEDS / table}.csv')")
         gold.execute(
-            "create table ops as select 'eid_1_' || lpad(i::varchar, 5, '0') || '_opAvoqBr' as op_id, i"
-            f" from range({ops}) as numbers (i)"
+            "create table ops as select unnest($1::varchar[]) as op_id,"
+            " unnest(range(len($1::varchar[]))) as i",
+            [names],
         )
         scores = ", ".join(f"(i % {n + 2}) / {n + 2} as {part}_score" for n, part in enumerate(_SCORES))
         gold.execute(

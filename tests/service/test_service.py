@@ -11,7 +11,9 @@ import httpx
 import pytest
 from service_world import PACKAGE, make_gold, op_name, running
 
+from dagster_l2 import live as live_module
 from dagster_l2.cli import _run
+from dagster_l2.gold import OpenGold
 from dagster_l2.ledger import State
 from dagster_l2.op_documents import documents_folder
 from dagster_l2.service import Limits
@@ -319,3 +321,21 @@ def test_a_token_is_added_listed_and_revoked_by_command(world, monkeypatch, caps
 def test_what_is_not_there_is_said_in_a_sentence(world, path):
     with world.client("rita", "reader") as rita:
         assert rita.get(path).status_code in (404, 422)
+
+
+def test_what_others_committed_out_of_order_is_seen_when_all_is_read_anew(world, new_op, monkeypatch):
+    """PostgreSQL may commit a lower id after a higher one, which looking for newer ids would never find."""
+    op = new_op()
+    live = live_module.Live(world.ledger, OpenGold(world.settings.gold))
+    assert op in {row["op_id"] for row in live.queue()}
+    world.ledger.prioritize(op, 9, reason="flare", actor="ann")
+    ids = world.ledger.latest_ids()
+    with monkeypatch.context() as patched:
+        patched.setattr(world.ledger, "ops_since", lambda *_ids: set())
+        assert {row["op_id"]: row["priority"] for row in live.queue()}[op] == 0
+        patched.setattr(live_module, "_WHOLE_AFTER_S", -1.0)
+        live.queue()
+        live.close()
+        assert {row["op_id"]: row["priority"] for row in live.queue()}[op] == 9
+    assert world.ledger.latest_ids() == ids
+    live.close()
