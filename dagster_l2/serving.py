@@ -30,6 +30,13 @@ _DATASETS = """
     order by instrument, start_time, dataset_id
 """
 
+_INVERSIONS = """
+    select inversion_id, op_id, last_state, claimed_by, claimed_at, inverted_at, published_at, spectral_lines
+    from inversions
+    order by claimed_at desc, inversion_id
+    limit ? offset ?
+"""
+
 
 class Serving:
     """The doors of one installation, for as long as a ``with`` block; see `service.Doors`."""
@@ -90,6 +97,14 @@ class Serving:
             **_inversion(inversion_id, op_id, history),
             "steps": [step for step in history if step["inversion_id"] == inversion_id],
         }
+
+    def inversions(self, offset: int, limit: int) -> tuple[list[Row], int]:
+        """Inversions as of the last pass, newest claim first, and how many there are; none before it."""
+        try:
+            rows = self._ask(_INVERSIONS, [limit, offset])
+            return rows, self._ask("select count(*) as number from inversions")[0]["number"]
+        except NoGold:
+            return [], 0
 
     def documents(self, since: str | None) -> Listing:
         """See `op_documents.list_documents`."""

@@ -89,6 +89,7 @@ def add_board(app: FastAPI, doors: Doors, access: Access) -> None:
     router = APIRouter(include_in_schema=False)
     _entrance(router, board)
     _lists(router, board)
+    _all_inversions(router, board)
     _one_op(router, board)
 
     async def to_the_entrance(_request: Request, _error: Exception) -> Response:
@@ -190,6 +191,23 @@ def _lists(router: APIRouter, board: _Board) -> None:
             for name, of_one in sorted(counts.items())
         ]
         return board.page("proposals", who, rows=rows, states=[one.value for one in State])
+
+
+def _all_inversions(router: APIRouter, board: _Board) -> None:
+    @router.get("/board/inversions")
+    def inversions(request: Request, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
+        who = board.signed_in(request)
+        rows, total = board.doors.inversions(offset, _PAGE)
+        before, after = max(0, offset - _PAGE), offset + _PAGE
+        return board.page(
+            "inversions",
+            who,
+            rows=rows,
+            total=total,
+            offset=offset,
+            previous=f"/board/inversions?offset={before}" if offset else None,
+            following=f"/board/inversions?offset={after}" if after < total else None,
+        )
 
 
 def _one_op(router: APIRouter, board: _Board) -> None:

@@ -49,6 +49,9 @@ class Doors(Protocol):
     def inversion(self, inversion_id: str) -> Row | None:
         """One inversion."""
 
+    def inversions(self, offset: int, limit: int) -> tuple[list[Row], int]:
+        """Inversions as of the last pass, newest claim first, and how many there are; none before it."""
+
     def documents(self, since: str | None) -> Listing:
         """The documents of inverted OPs; raises ValueError when ``since`` is no moment."""
 

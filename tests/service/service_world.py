@@ -75,6 +75,10 @@ create table op_verdicts as select
 create table op_qualification as select
     op_id, 'VISP' as instrument, i % 3 > 0 as is_invertible, []::varchar[] as failed_criteria,
     []::varchar[] as warnings, []::varchar[] as warning_explanations from ops;
+create table inversions as select
+    'inv.' || lpad(i::varchar, 6, '0') as inversion_id, op_id, 'Published' as last_state, 'bob' as claimed_by,
+    timestamp '2026-01-01 09:00:00' + interval (i) hour as claimed_at, timestamp '2026-02-01' as inverted_at,
+    timestamp '2026-02-02' as published_at, ['Fe I (630.15 nm)'] as spectral_lines from ops;
 create table datasets as select
     op_id, 'AAAAA' as dataset_id, 'L1-AAAAA' as product_id, 'VISP' as instrument,
     'id.1' as instrument_program_id, timestamp '2024-04-17 20:25:26' as start_time,

@@ -113,7 +113,7 @@ def test_forms_from_elsewhere_and_by_readers_write_nothing(world, new_op):
     assert world.ledger.annotations(op) == []
 
 
-def test_overdue_and_proposals_count_as_the_queue_and_the_ledger_do(world):
+def test_the_other_lists_tell_what_queue_ledger_and_gold_do(world):
     with httpx.Client(base_url=world.url, cookies=cookies(world, "rita", "reader")) as rita:
         overdue, proposals = rita.get("/board/overdue"), rita.get("/board/proposals")
         assert overdue.status_code == proposals.status_code == 200
@@ -122,6 +122,8 @@ def test_overdue_and_proposals_count_as_the_queue_and_the_ledger_do(world):
             for number in re.findall(r'scope="row">[^<]*</th><td class="number">(\d+)', proposals.text)
         ]
         assert sum(totals) == len(world.ledger.present_all())
+        inversions = re.findall(r'scope="row">(inv[^<]*)<', rita.get("/board/inversions").text)
+        assert inversions == [f"inv.{number:06d}" for number in reversed(range(20))], "The newest first."
         for path in ("/board?state=Lost&for=nobody", "/board?offset=5000"):
             assert "Nothing waits." in rita.get(path).text
         assert rita.get("/board/picture/" + op_name(0)).status_code == 404
