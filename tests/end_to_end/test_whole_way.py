@@ -245,6 +245,11 @@ def _analysts_find_everything(l2: Pipeline, good: str, after_first: datetime) ->
         assert l2.sql(f"select * from {mart} limit 3"), mart
         assert (l2.data / "lake" / "gold" / f"{mart}.parquet").is_file()
     assert l2.states()[good] == "Published"
+    quality = l2.sql(f"from inversion_quality where op_id = '{good}' order by product_file, quantity")
+    assert len(quality) == 11 + 2 * 4
+    (temperature,) = [row for row in quality if row["quantity"] == "temperature"]
+    assert (temperature["unit"], temperature["finite_share"]) == ("K", 1.0)
+    assert 1000 < temperature["minimum"] < temperature["mean"] < temperature["maximum"] < 50000
     moment = after_first.replace(tzinfo=None).isoformat()
     then = {row["op_id"]: row["state"] for row in l2.sql(f"from op_state_as_of(timestamp '{moment}')")}
     assert then[good] == "Preprocessed"

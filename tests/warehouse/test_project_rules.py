@@ -58,6 +58,10 @@ PROMISED = {
         inversion_id op_id instrument_program_id claimed_by claimed_at inverted_at published_at
         dataset_ids spectral_lines
     """,
+    "inversion_quality": """
+        inversion_id op_id product_file quantity unit finite_share minimum mean maximum standard_deviation
+        impossible_share unusual_share verified_at
+    """,
     "scan_coverage": """
         source window_start window_end status records expected_records availability_pct
         attempts seconds
