@@ -81,6 +81,7 @@ class Broker:
             "HOME": folder,
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._names),
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",  # else it stays for a node that was just killed
             "RABBITMQ_NODENAME": "l2@localhost",
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
