@@ -22,6 +22,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 ORIGIN_MARK = "origin.json"
 
+RESTORE_MARK = "restore.json"
+"""Lies in a data folder from the first file of a restore to the last."""
+
 
 class SettingsError(WrongUse):
     """A setting is wrong, or two do not go together; the message is one sentence."""
@@ -290,6 +293,14 @@ class Settings(BaseSettings):
                 " set L2_UDL_URL, or set L2_DATA_DIR to another folder."
             )
 
+    def check_restored(self) -> None:
+        """Refuse a data folder that holds a part of a backup."""
+        mark = self.data / RESTORE_MARK
+        if mark.exists():
+            raise SettingsError(
+                f"A restore into {self.data} did not come to its end; run the same `l2 restore` again."
+            )
+
     def check(self) -> None:
         """Refuse settings that do not go together.
 
@@ -318,8 +329,13 @@ class Settings(BaseSettings):
             raise SettingsError(f"L2_STORE_RECORDS names {self.store_records}, which is not there.")
 
 
-def load_settings() -> Settings:
+def load_settings(*, restoring: bool = False) -> Settings:
     """Read and check the settings, and let the log lines of this process look as they say.
+
+    Parameters
+    ----------
+    restoring
+        Whether this is the restore itself, which may find the data folder half restored.
 
     Raises
     ------
@@ -332,6 +348,8 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = "L2_" + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name} is not usable: {first['msg']}.") from None
+    if not restoring:
+        settings.check_restored()
     settings.check()
     log_as(settings.log_format)
     return settings

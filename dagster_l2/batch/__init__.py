@@ -26,6 +26,7 @@ from dagster_l2.batch.jobs.definition import (
     parse_definition,
 )
 from dagster_l2.batch.jobs.items import Item, Items
+from dagster_l2.batch.jobs.keeping import kept_jobs, take_jobs
 from dagster_l2.batch.jobs.listing import JobInShort, jobs_in_short
 from dagster_l2.batch.jobs.model import JobError, Phase, Role, Status, Stopped, Task, new_job_id
 from dagster_l2.batch.jobs.request import JobRequest
@@ -98,6 +99,7 @@ __all__ = [
     "finished_folders",
     "job_tasks_table",
     "jobs_in_short",
+    "kept_jobs",
     "latest_attempts",
     "load_definition",
     "merge_files",
@@ -111,5 +113,6 @@ __all__ = [
     "rate_limits",
     "read_attempts",
     "read_notes",
+    "take_jobs",
     "unit_id",
 ]

@@ -42,6 +42,8 @@ _COMMANDS = {
     "retry": ("work", "Bring an OP in Error back to the state before it."),
     "db": ("database", "The state database: upgrade it, check it."),
     "ledger": ("ledger", "The ledger as a file: export it, import it."),
+    "backup": ("backup", "Copy away what cannot be made anew: ledger, bronze, manifests."),
+    "restore": ("backup", "Bring a backup into an empty data folder."),
     "serve": ("service", "The ledger over HTTP, for machines and people with a token."),
     "token": ("service", "The tokens of the service: add, list, revoke."),
     "store": ("serve", "The local metadata store."),
