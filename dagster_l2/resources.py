@@ -97,7 +97,8 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except L2Error as error:
-        raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from error
+        told: dict[str, Any] = {"exit_code": error.exit_code, "error": type(error).__name__}
+        raise dg.Failure(str(error), metadata=told, allow_retries=False) from error
     except OSError as error:
         raise dg.Failure(one_sentence_of(error), metadata={"exit_code": 1}, allow_retries=False) from error
 

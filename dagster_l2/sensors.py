@@ -1,4 +1,4 @@
-"""The sensor on science-ready events. Level-triggered: what waits at the doors and in the ledger, no cursor.
+"""The sensors: ready events, and alerts. Level-triggered: what waits is compared with the ledger, no cursor.
 
 A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
 """
@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from dagster_l2.alerts import tell, ways_of
 from dagster_l2.doors import take_in
 from dagster_l2.holds import waiting_reason
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
+from dagster_l2.outcomes import failed_runs
 from dagster_l2.resources import L2
 from dagster_l2.settings import Settings
 
@@ -68,3 +70,22 @@ def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.RunRequest(tags={"l2/waiting": ",".join(waiting)[:200]})
 
     return ready_events
+
+
+def build_alert_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor that tells people; it starts no run."""
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=settings.alert_every_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends alerts by webhook and mail, each once: failed runs, what is overdue or refused.",
+    )
+    def alerts(context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]) -> dg.SkipReason:
+        if not ways_of(l2.settings):
+            return dg.SkipReason("Neither L2_ALERT_URL nor L2_ALERT_MAIL_TO is set.")
+        with l2.ledger() as ledger:
+            sent = tell(l2.settings, ledger, failed_runs(context.instance))
+        return dg.SkipReason(f"{sent} alerts went out.")
+
+    return alerts

@@ -151,6 +151,14 @@ class Settings(BaseSettings):
         50.0, gt=0, description="Requests per second that one token may send to the service, on the average."
     )
 
+    alert_url: SecretStr | None = Field(None, description="Webhook that alerts are posted to, as JSON.")
+    alert_mail_to: str | None = Field(None, description="Who gets alerts by mail, separated by commas.")
+    alert_smtp: SecretStr | None = Field(
+        None, description="Mail server for alerts, smtp://user:password@host:587 or smtps://…"
+    )
+    alert_mail_from: str | None = Field(None, description="Sender of alerts; unset: dagster_l2@<host>.")
+    alert_every_s: int = Field(60, ge=5, description="Seconds between looks for what is worth an alert.")
+
     operators: str = Field("operator", description="Names that may act for others, separated by commas.")
     log_format: LogFormat | None = Field(
         None, description="text or json: log lines on standard error; unset: warnings only."

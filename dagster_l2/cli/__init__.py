@@ -36,6 +36,7 @@ _COMMANDS = {
     "release": ("work", "Give a claimed OP back to the queue."),
     "ready": ("work", "Say that the products of a claimed OP are ready."),
     "inbox": ("inbox", "Every ready event that came in, and what became of it."),
+    "alerts": ("alerts", "What people were told of, and what waits to be."),
     "withdraw": ("work", "Take back products that are not published yet, to redo them."),
     "publish": ("work", "Approve and publish an Inverted OP (operators)."),
     "reopen": ("work", "Open a Published OP again, with a reason (operators)."),

@@ -21,11 +21,14 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_l2.alerts import tell, ways_of
 from dagster_l2.build import build_defs
 from dagster_l2.errors import L2Error
 from dagster_l2.files import AlreadyRunning, only_one
 from dagster_l2.jobs import HANDOVER
+from dagster_l2.outcomes import failed_runs
 from dagster_l2.settings import REPOSITORY, Settings
+from dagster_l2.wiring import open_ledger
 
 LAUNCHED_BY = "l2/launched_by"
 
@@ -77,6 +80,7 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
     ):
         _bury_the_dead(settings, instance)
         result = _execute(job, instance, run_id)
+        _tell(settings, instance)
     _forget(_run_lock(settings, run_id))
     if not result.success:
         raise _failure(result)
@@ -93,6 +97,16 @@ def run_job(settings: Settings, job_name: str) -> RunResult:
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
     ]
     return RunResult(result.run_id, metadata, failed)
+
+
+def _tell(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Send the alerts of this run; whatever becomes of that, the run's own outcome is what counts."""
+    try:
+        if ways_of(settings):
+            with open_ledger(settings) as ledger:
+                tell(settings, ledger, failed_runs(instance))
+    except L2Error as error:
+        sys.stderr.write(f"! {error}\n")
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run_id: str) -> dg.ExecuteInProcessResult:

@@ -99,6 +99,21 @@ class Events(Base):
             events = [ScienceEvent(**row._mapping) for row in connection.execute(query)]
             return [event for event in events if not _waits(present_or_none(connection, event.op_id), event)]
 
+    def refused_events(self, since: datetime) -> list[tuple[ScienceEvent, Outcome]]:
+        """Hand-overs that were refused since a moment, oldest first."""
+        outcomes = science_event_outcomes
+        query = (
+            sa.select(outcomes)
+            .where(outcomes.c.outcome == "refused", outcomes.c.recorded_at >= since)
+            .order_by(outcomes.c.recorded_at, outcomes.c.event_id)
+        )
+        with self._database.reading() as connection:
+            refused = [Outcome(**row._mapping) for row in connection.execute(query)]
+            wanted = science_events.c.event_id.in_([outcome.event_id for outcome in refused])
+            rows = connection.execute(sa.select(science_events).where(wanted))
+            events = {row.event_id: ScienceEvent(**row._mapping) for row in rows}
+        return [(events[outcome.event_id], outcome) for outcome in refused]
+
     def events(self, op_id: str) -> list[tuple[ScienceEvent, Outcome | None]]:
         """The events of an OP with their outcomes, oldest first."""
         query = (

@@ -26,6 +26,8 @@ APPEND_ONLY: dict[str, str] = {
     "service_tokens": "token_id",
     "service_token_revocations": "token_id",
     "service_requests": "request_id",
+    "alerts": "alert_id",
+    "alert_deliveries": "delivery_id",
 }
 """Tables whose rows never change, with their key (SQLite's REPLACE deletes by it without a trigger)."""
 
@@ -33,9 +35,12 @@ OF_0004 = ("inversion_steps", "inbox_receipts")
 """Those that revision 0004 made, with their guards."""
 
 OF_0005 = ("service_tokens", "service_token_revocations", "service_requests")
-"""Those that revision 0005 made, with their guards; all others had theirs before 0004."""
+"""Those that revision 0005 made, with their guards."""
 
-NUMBERED = ("op_transitions", "op_annotations", "batch_attempts", *OF_0004)
+OF_0006 = ("alerts", "alert_deliveries")
+"""Those that revision 0006 made, with their guards; all others had theirs before 0004."""
+
+NUMBERED = ("op_transitions", "op_annotations", "batch_attempts", *OF_0004, *OF_0006)
 """Those whose key is a number that the database gives, ascending."""
 
 CODES: dict[str, str] = {
@@ -55,6 +60,8 @@ CODES: dict[str, str] = {
 UNIQUE: dict[str, tuple[str, ...]] = {
     "inversion_steps": ("subject", "step"),
     "inbox_receipts": ("delivery_id",),
+    "alerts": ("cause",),
+    "alert_deliveries": ("alert_id", "way"),
 }
 """Unique columns beside the key: SQLite's REPLACE deletes by them, too."""
 
@@ -79,7 +86,7 @@ def install(connection: sa.Connection, schema: str | None) -> None:
     edges = sa.table("op_edges", sa.column("from_state"), sa.column("to_state"), schema=schema)
     rows = [{"from_state": edge.from_state or "", "to_state": edge.to_state} for edge in EDGES]
     connection.execute(sa.insert(edges), rows)
-    tables = tuple(table for table in APPEND_ONLY if table not in (*OF_0004, *OF_0005))
+    tables = tuple(table for table in APPEND_ONLY if table not in (*OF_0004, *OF_0005, *OF_0006))
     for statement in statements(connection.dialect.name, schema, tables)[1:]:
         connection.exec_driver_sql(statement)
 

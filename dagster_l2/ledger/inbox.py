@@ -90,11 +90,15 @@ class Inbox(Base):
         with self._database.reading() as connection:
             return connection.execute(query).first() is not None
 
-    def receipts(self, *, op_id: str | None = None, limit: int | None = None) -> list[Receipt]:
-        """What came in, newest first; of one OP where given."""
+    def receipts(
+        self, *, op_id: str | None = None, since: datetime | None = None, limit: int | None = None
+    ) -> list[Receipt]:
+        """What came in, newest first; of one OP, or since a moment, where given."""
         query = sa.select(inbox_receipts).order_by(inbox_receipts.c.receipt_id.desc())
         if op_id is not None:
             query = query.where(inbox_receipts.c.op_id == op_id)
+        if since is not None:
+            query = query.where(inbox_receipts.c.received_at >= since)
         with self._database.reading() as connection:
             return [Receipt(**row._mapping) for row in connection.execute(query.limit(limit))]
 

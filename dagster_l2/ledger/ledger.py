@@ -1,7 +1,7 @@
 """The ledger as other rooms use it: one class over all operations, and the plain append.
 
 The operations themselves are in ``reading``, ``work``, ``recovery``, ``people``, ``tokens``, ``events``,
-``inbox``, ``inversion_steps`` and ``verdicts``.
+``inbox``, ``inversion_steps``, ``alerts`` and ``verdicts``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
+from dagster_l2.ledger.alerts import Alerts
 from dagster_l2.ledger.base import conflict, insert, known
 from dagster_l2.ledger.database import Database, open_database
 from dagster_l2.ledger.dump import Dumping
@@ -38,7 +39,9 @@ PRESENT: Final = _Whatever.PRESENT
 """For `Ledger.append`: whatever the present state is."""
 
 
-class Ledger(Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Tokens, Exporting, Dumping):
+class Ledger(
+    Deciding, Work, Recovery, Events, Inbox, InversionSteps, People, Tokens, Alerts, Exporting, Dumping
+):
     """The append-only history of all observing programs, on SQLite or PostgreSQL.
 
     One instance serves many threads; a process that forks opens its own. Close it, or use it in a ``with``.

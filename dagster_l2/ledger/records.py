@@ -255,3 +255,15 @@ class InversionStep:
     actor: str
     run_id: str | None
     details: Details
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedAlert:
+    """What people are to be told; ``delivered`` says by which ways it went out, and when."""
+
+    alert_id: int
+    cause: str
+    kind: str
+    raised_at: datetime
+    details: Details
+    delivered: dict[str, datetime]

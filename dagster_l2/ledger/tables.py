@@ -168,3 +168,26 @@ service_requests = sa.Table(
     sa.Column("recorded_at", UtcDateTime, nullable=False),
 )
 """What a request with an idempotency key wrote, so that the same request again writes nothing more."""
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("alert_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("cause", sa.Text, nullable=False, unique=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("raised_at", UtcDateTime, nullable=False),
+    sa.Column("details", _JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What people are to be told, once for each cause."""
+
+alert_deliveries = sa.Table(
+    "alert_deliveries",
+    metadata,
+    sa.Column("delivery_id", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("alert_id", _NUMBER, sa.ForeignKey(alerts.c.alert_id), nullable=False),
+    sa.Column("way", sa.Text, nullable=False),
+    sa.Column("delivered_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("alert_id", "way"),
+    sqlite_autoincrement=True,
+)

@@ -4,7 +4,7 @@ A source plans windows, fetches and parses them; how windows run is in ``batch``
 """
 
 from dagster_l2.sources.bronze import ScanTables
-from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport
+from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport, TooManyMissing
 from dagster_l2.sources.metadata_store import SOURCE, CountMismatch, MetadataStore
 from dagster_l2.sources.reach import ALL, DESCRIPTORS, Archive, Reach, chunk_length
 from dagster_l2.sources.reach_records import SCHEMA as REACH_SCHEMA
@@ -31,6 +31,7 @@ __all__ = [
     "ScanReport",
     "ScanTables",
     "Sweep",
+    "TooManyMissing",
     "UdlClient",
     "UdlError",
     "UdlRefused",

@@ -28,6 +28,10 @@ class ScanFailed(L2Error):
     """The sweep is not complete. What was read is kept; nothing was marked missing."""
 
 
+class TooManyMissing(ScanFailed):
+    """More than a tenth of what was known is gone at once; alerts know this error by its name."""
+
+
 @dataclass
 class ScanWindows:
     """What became of the windows of a scan."""
@@ -151,7 +155,7 @@ class Findings:
 
         Raises
         ------
-        ScanFailed
+        TooManyMissing
             When more than a tenth of them went at once, unless that is accepted.
         """
         table = self.tables.missing
@@ -162,7 +166,7 @@ class Findings:
         before = pl.Series(sorted(marked), dtype=pl.String)
         known = int((~self._datasets.known_keys.is_in(before.implode())).sum())
         if len(gone) > MAX_MISSING_SHARE * known and not accept:
-            raise ScanFailed(
+            raise TooManyMissing(
                 f"{len(gone)} of {known} known datasets are missing from the store at once"
                 " (an outage, or a token that sees less?); nothing was marked. If they are really gone,"
                 " scan with --accept-missing."

@@ -37,6 +37,8 @@ def filled(ledger, bring):
     token, _secret = ledger.add_token("bob", "reader", actor="ann")
     ledger.revoke_token(token.token_id, actor="ann")
     ledger.once(Request("bob", "key", "a note")).note("op", "t", actor="bob")
+    ledger.raise_alert("cause", kind="overdue", ways=["mail"], details={})
+    ledger.record_alert_delivery(ledger.undelivered("mail", limit=1)[0].alert_id, "mail")
     return ledger
 
 
@@ -305,7 +307,8 @@ def test_a_number_is_never_below_those_given_nor_the_last_possible(filled, sql, 
     key = APPEND_ONLY[table]
     others = [column.name for column in metadata_of(table).c if column.name != key]
     # A new OP's first row, as far as the table has states.
-    changed = {name: "'new'" for name in ("op_id", "subject", "delivery_id") if name in others}
+    unique = ("op_id", "subject", "delivery_id", "cause", "way")
+    changed = {name: "'new'" for name in unique if name in others}
     names = ", ".join(others)
     values = ", ".join(changed.get(name, name) for name in others)
     first = "WHERE seq = 1" if table == "op_transitions" else ""
