@@ -8,7 +8,7 @@ DBT_SOURCES := $(shell find dbt_project -name target -prune -o -name logs -prune
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run ui notebook test test-slurm test-rabbitmq check check-duckdb2 format docs bench bench-warehouse lock clean
+.PHONY: help setup run ui notebook test test-slurm test-rabbitmq test-compose check check-duckdb2 format docs bench bench-warehouse lock clean
 
 help:
 	@echo "make run    set up, then one pass of the whole pipeline on the embedded default"
@@ -16,6 +16,7 @@ help:
 	@echo "make notebook  pictures of what gold holds, in the browser (marimo)"
 	@echo "make test   all tests, real PostgreSQL included"
 	@echo "make test-slurm  jobs on a real Slurm of this host; Debian, as root; installs slurm-wlm and munge"
+	@echo "make test-compose  what compose.yaml starts, as processes over a real PostgreSQL"
 	@echo "make test-rabbitmq  events and messages by a real RabbitMQ; Debian, as root; installs rabbitmq-server"
 	@echo "make check  lint, format, types, SQL lint"
 	@echo "make docs   the dbt docs as one HTML file"
@@ -55,6 +56,10 @@ test: $(VENV)/.dev $(MANIFEST)
 test-slurm: $(VENV)/.dev $(MANIFEST)
 	(command -v slurmctld && command -v munged) > /dev/null || (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge)
 	$(BIN)/python -m pytest tests/slurm/slurm_jobs.py
+
+# Long waiting for processes to come up, so it is not among the tests.
+test-compose: $(VENV)/.dev $(MANIFEST)
+	$(BIN)/python -m pytest tests/compose/compose_jobs.py
 
 # The broker is the tests' own, on a free port and in a temporary folder; the package remains installed.
 test-rabbitmq: $(VENV)/.dev
