@@ -14,6 +14,7 @@ from dagster_l2.gold import Ask, NoGold, read_gold
 from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import ASSIGNED, NOTE, PRIORITY, Annotation, Ledger, Present, State
 from dagster_l2.settings import Settings
+from dagster_l2.unstaged import staging_failure
 
 
 def everything_of(
@@ -38,6 +39,10 @@ def everything_of(
     state = state_of(present)
     if present.state is State.INVERTED:
         state["waits for"] = waiting_reason(ledger, present)
+    staging = staging_of(settings, op, with_quota=with_quota)
+    if staging is not None:
+        failure = staging_failure(ledger, op)
+        staging["failed"] = failure.details["message"] if failure else None
     try:
         program = ask("select * from observing_programs where op_id = ?", [op])
         criteria = ask("select * from op_criteria where op_id = ? order by instrument, position", [op])
@@ -53,7 +58,7 @@ def everything_of(
         "qualification": qualified,
         "criteria": criteria,
         "input_package": present.details.get("package"),
-        "staging": staging_of(settings, op, with_quota=with_quota),
+        "staging": staging,
         "level2": level2_of(settings, present.inversion_id),
         "hand_overs": hand_overs_of(ledger, op),
     }

@@ -62,6 +62,7 @@ from dagster_l2.queue import live_queue
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import without_secrets
 from dagster_l2.store import StoreClient, StoreError
+from dagster_l2.unstaged import MAY_GO_ON, note_failure, note_success
 from dagster_l2.wiring import has_objects, open_objects, store_name
 
 HAVE_PACKAGE = (State.PREPROCESSED, State.WORKING, State.INVERTED)
@@ -105,7 +106,11 @@ class Staging:
         self.report = StageReport()
 
     def stage(self, present: Present, store: StoreClient, objects: Objects, *, actor: str) -> None:
-        """Stage one OP; frames that do not arrive bring it to Error, an outage of the store does not."""
+        """Stage one OP.
+
+        Frames that do not arrive bring a Preprocessed one to Error and are noted on one that is claimed; an
+        outage of the store does neither.
+        """
         with self._one_fails_alone(present, actor):
             self._stage(present.op_id, store, objects)
 
@@ -129,20 +134,29 @@ class Staging:
         except StoreError as error:
             self.report.failed.append((present.op_id, str(error)))
         except Exception as error:  # noqa: BLE001 - one OP stops no other
-            message = one_sentence_of(error)
-            self.report.failed.append((present.op_id, message))
+            self.report.failed.append((present.op_id, one_sentence_of(error)))
             try:
-                self._ledger.fail(
-                    present.op_id,
-                    step="preprocess" if isinstance(error, FramesWrong) else "stage",
-                    error_class=error_class(error),
-                    message=message,
-                    actor=actor,
-                    run_id=self._run_id,
-                    seen=present.seq,
-                )
+                self._blame(present, error, actor)
             except (Conflict, IllegalTransition) as moved:
                 self.report.left_out.append((present.op_id, str(moved)))
+        else:
+            if present.op_id in (*self.report.staged, *self.report.already):
+                note_success(self._ledger, present.op_id, actor=actor)
+
+    def _blame(self, present: Present, error: Exception, actor: str) -> None:
+        # Somebody may have claimed it meanwhile; in Error, a claimed one would have its products refused.
+        if self._ledger.present(present.op_id).state in MAY_GO_ON:
+            note_failure(self._ledger, present, error, actor=actor)
+            return
+        self._ledger.fail(
+            present.op_id,
+            step="preprocess" if isinstance(error, FramesWrong) else "stage",
+            error_class=error_class(error),
+            message=one_sentence_of(error),
+            actor=actor,
+            run_id=self._run_id,
+            seen=present.seq,
+        )
 
     def _alone(self, op_id: str) -> AbstractContextManager[None]:
         return only_one(staging_lock(self._settings, op_id), f"The staging of {op_id}")
@@ -326,7 +340,9 @@ def stage_next(
         ranked = [row["op_id"] for row in live_queue(settings.gold, ledger)]
     except NoGold:
         ranked = []
-    ready = [presents[op] for op in ranked if presents[op].state is State.PREPROCESSED]
+    # The queue is read after the states, and may know an OP that was new between the two.
+    known = [presents[op] for op in ranked if op in presents]
+    ready = [present for present in known if present.state is State.PREPROCESSED]
     wanted += ready[: settings.stage_first]
     return stage(
         settings, ledger, store, wanted, actor=actor, run_id=run_id, evicted=evicted, progress=progress

@@ -18,6 +18,8 @@ def staging_pairs(staging: dict[str, Any]) -> dict[str, Any]:
         "on disk": f"{_megabytes(staging['bytes'])}{of}" if of else f"{_megabytes(staging['bytes'])} MB",
         "quota": f"{taken} of {quota} MB taken by all OPs",
     }
+    if staging.get("failed"):
+        pairs["failed"] = staging["failed"]
     if staging["missing"]:
         pairs["did not arrive"] = f"{len(staging['missing'])}, the first {staging['missing'][0]}"
     if staging["wrong"]:

@@ -90,11 +90,12 @@ def check_frames(package: Row, frames: Iterable[Frame], arrived: Iterable[Row]) 
     list of Finding
         At most one for a frame; empty when all is well.
     """
-    listed = {frame.object_key: frame for frame in frames if frame.is_available}
+    of_store = list(frames)
+    listed = {frame.object_key: frame for frame in of_store if frame.is_available}
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in arrived:
         rows[row["dataset_id"]].append(row)
-    found = list(_too_few(package, listed.values()))
+    found = list(_too_few(package, of_store))
     for group in package["groups"]:
         for dataset in group["datasets"]:
             mine = rows[dataset["dataset_id"]]
@@ -104,7 +105,7 @@ def check_frames(package: Row, frames: Iterable[Frame], arrived: Iterable[Row]) 
 
 def not_listed(package: Row, frames: Iterable[Frame]) -> list[str]:
     """The datasets of a package of which the store lists no frame; they are referred to and not staged."""
-    there = {frame.dataset_id for frame in frames if frame.is_available}
+    there = {frame.dataset_id for frame in frames}
     return sorted(
         dataset["dataset_id"]
         for group in package["groups"]
@@ -114,6 +115,7 @@ def not_listed(package: Row, frames: Iterable[Frame]) -> list[str]:
 
 
 def _too_few(package: Row, listed: Iterable[Frame]) -> Iterator[Finding]:
+    """A LOST or REMOVED frame is listed, too; the package names it, and nobody can bring it back."""
     counts = Counter(frame.dataset_id for frame in listed)
     for group in package["groups"]:
         for dataset in group["datasets"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,14 @@ def test_a_list_that_is_too_short_is_found_and_none_at_all_is_not(tmp_path: Path
     assert (finding.kind, finding.object_key, finding.message) == (
         "missing", None, "the store counts 12 frames and lists 11",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["LOST", "REMOVED"])
+def test_a_frame_that_is_listed_as_gone_is_not_missing_from_the_list(tmp_path: Path, status: str) -> None:
+    frames, rows = looked_at(tmp_path, {})
+    frames[LAST] = replace(frames[LAST], status=status)
+    assert check_frames(package(dataset("AAAAA")), frames, rows[:LAST]) == []
+    assert not_listed(package(dataset("AAAAA")), [frames[LAST]]) == []
 
 
 def test_a_dataset_of_intensities_alone_has_no_other_stokes_parameter(tmp_path: Path) -> None:

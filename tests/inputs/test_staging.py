@@ -236,6 +236,40 @@ def test_frames_that_do_not_arrive_bring_the_op_to_error_with_their_list(world: 
     assert not (world.folder / "frames_missing.json").exists()
 
 
+@pytest.mark.parametrize("broken", ["absent", "wrong"])
+def test_a_claimed_op_goes_on_without_frames_that_do_not_come(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    path = world.space.root / "data" / world.frames[5]["objectKey"]
+    if broken == "absent":
+        path.unlink()
+    else:
+        frame(5, world.space.root, OBSPR_ID="another")
+    says = {"absent": "did not arrive", "wrong": "are not those of the OP"}[broken]
+    world.ledger.claim(OP, actor="ann")
+    monkeypatch.setenv("L2_DATA_DIR", str(world.settings.data))
+    monkeypatch.setenv("L2_FRAMES_FROM", str(world.space.root))
+    monkeypatch.setenv("L2_STORE_URL", str(world.settings.store_url))
+    for _ in range(2):
+        assert _run(["stage", OP]) == 1
+        shown = capsys.readouterr()
+        assert says in shown.out
+        assert says in shown.err
+    assert world.present().state is State.WORKING
+    assert len(world.ledger.annotations(OP)) == 1  # the same is noted once
+    assert _run(["show", OP, "--json"]) == 0
+    assert says in json.loads(capsys.readouterr().out)["staging"]["failed"]
+    assert _run(["show", OP]) == 0
+    assert says in " ".join(capsys.readouterr().out.split())
+    world.ledger.submit_ready(OP, products="/p", commit_hash="abc1234", actor="ann")
+
+    frame(5, world.space.root)
+    assert _run(["stage", OP]) == 0
+    capsys.readouterr()
+    assert _run(["show", OP, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["staging"]["failed"] is None
+
+
 def test_wrong_headers_bring_the_op_to_error_with_their_list(world: World) -> None:
     frame(7, world.space.root, OBSPR_ID="another")
     frame(8, world.space.root, STOKES="X")
