@@ -45,11 +45,16 @@ def waits_for(present: Present, latest: Mapping[str, Annotation]) -> str | None:
     noted = _of_this_inversion(present, latest.get(WAITS))
     if noted is None:
         return None
-    reason = str(noted.details["reason"])
-    approval = _of_this_inversion(present, latest.get(APPROVED))
-    if approval and approval.annotation_id > noted.annotation_id and reason.startswith(_APPROVAL):
-        return f"approved by {approval.actor}: the next pass publishes it"
-    return reason
+    approval = _approval_since(present, latest, noted)
+    if approval is not None:
+        return f"approved by {approval.actor}: the next run publishes it"
+    return str(noted.details["reason"])
+
+
+def is_held(present: Present, latest: Mapping[str, Annotation]) -> bool:
+    """Whether something holds an Inverted OP back; what was approved since waits for a run only."""
+    noted = _of_this_inversion(present, latest.get(WAITS))
+    return noted is not None and _approval_since(present, latest, noted) is None
 
 
 def is_embargo(reason: str | None) -> bool:
@@ -62,6 +67,16 @@ def note_waiting(ledger: Ledger, present: Present, reason: str, *, actor: str) -
     if waiting_reason(ledger, present) != reason:
         details = {"inversion_id": present.inversion_id, "reason": reason}
         ledger.annotate(present.op_id, kind=WAITS, actor=actor, details=details)
+
+
+def _approval_since(
+    present: Present, latest: Mapping[str, Annotation], noted: Annotation
+) -> Annotation | None:
+    """The approval that was given after it was noted that one is waited for."""
+    approval = _of_this_inversion(present, latest.get(APPROVED))
+    if approval is None or not str(noted.details["reason"]).startswith(_APPROVAL):
+        return None
+    return approval if approval.annotation_id > noted.annotation_id else None
 
 
 def _of_this_inversion(present: Present, annotation: Annotation | None) -> Annotation | None:

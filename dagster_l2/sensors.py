@@ -3,13 +3,14 @@
 A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
 """
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from dagster_l2.alerts import tell, ways_of
 from dagster_l2.doors import take_in
-from dagster_l2.holds import waiting_reason
+from dagster_l2.holds import APPROVED, WAITS, is_held, waits_for
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.outcomes import failed_runs
@@ -28,15 +29,18 @@ _UNFINISHED = [
 def waiting_work(ledger: Ledger) -> list[str]:
     """What a hand-over run would take up: event ids without an outcome, and inversions to be published.
 
-    An Inverted OP that something holds back (an embargo, an approval) is left to the next pass or to
-    ``l2 publish``.
+    An Inverted OP that something holds back (an embargo, an approval not yet given) is left to the next pass.
+    One that was approved is taken up, and is something else than before the approval: a run that has just
+    looked at it is no reason to wait.
     """
+    said = ledger.latest_annotations([WAITS, APPROVED])
     events = [event.event_id for event in ledger.pending_events()]
-    inverted = [
-        str(present.inversion_id)
-        for present in ledger.present_all().values()
-        if present.state is State.INVERTED and waiting_reason(ledger, present) is None
-    ]
+    inverted = []
+    for present in ledger.present_all().values():
+        known = said.get(present.op_id, {})
+        if present.state is State.INVERTED and not is_held(present, known):
+            approval = waits_for(present, known)
+            inverted.append(f"{present.inversion_id}: {approval}" if approval else str(present.inversion_id))
     return events + inverted
 
 
@@ -63,11 +67,13 @@ def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
         if runs and runs[0].dagster_run.status in _UNFINISHED:
             return dg.SkipReason(f"{len(waiting)} wait; run {runs[0].dagster_run.run_id[:8]} is at it.")
         tried = runs[0].dagster_run.tags.get("l2/waiting") if runs else None
-        if runs and tried == ",".join(waiting)[:200]:
+        # A digest, since a tag is short: a new one behind many that are stuck must be seen.
+        found = hashlib.sha256("\n".join(waiting).encode()).hexdigest()
+        if runs and tried == found:
             age = datetime.now(UTC) - runs[0].create_timestamp.replace(tzinfo=UTC)
             if age < RETRY_AFTER:
                 return dg.SkipReason(f"{len(waiting)} still wait after the last run; tried again later.")
-        return dg.RunRequest(tags={"l2/waiting": ",".join(waiting)[:200]})
+        return dg.RunRequest(tags={"l2/waiting": found})
 
     return ready_events
 

@@ -14,7 +14,7 @@ import pytest
 
 from dagster_l2 import sensors
 from dagster_l2.build import build_defs
-from dagster_l2.holds import note_waiting
+from dagster_l2.holds import approve, note_waiting
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.settings import REPOSITORY, load_settings
 
@@ -103,17 +103,19 @@ def test_the_sensor_asks_for_a_run_as_long_as_something_waits(
         assert "waits" in tick(defs, instance).skip_message
         working(ledger, "op1")
         assert not tick(defs, instance).run_requests
-        event = ledger.submit_ready("op1", products="/nowhere", commit_hash="1234567", actor="ann")
+        for number in range(1, 9):  # more ids than a tag has room for
+            if number > 1:
+                working(ledger, f"op{number}")
+            ledger.submit_ready(f"op{number}", products="/nowhere", commit_hash="1234567", actor="ann")
         for _ in range(2):  # a run that never came to anything is asked for again: no cursor, no run key
             (request,) = tick(defs, instance).run_requests
             assert request.run_key is None
-            assert request.tags["l2/waiting"] == event.event_id
         run = instance.create_run_for_job(defs.resolve_job_def("handover"), tags=request.tags)
         assert "is at it" in tick(defs, instance).skip_message
         instance.report_run_failed(run)
         assert "tried again later" in tick(defs, instance).skip_message
-        other = ledger.submit_ready("op1", products="/elsewhere", commit_hash="1234567", actor="ann")
-        assert other.event_id in tick(defs, instance).run_requests[0].tags["l2/waiting"]
+        ledger.submit_ready("op1", products="/elsewhere", commit_hash="1234567", actor="ann")
+        assert tick(defs, instance).run_requests
 
 
 def test_the_sensor_leaves_what_is_held_back_alone(defs: dg.Definitions, data: Path) -> None:
@@ -123,9 +125,33 @@ def test_the_sensor_leaves_what_is_held_back_alone(defs: dg.Definitions, data: P
         ledger.settle(event, lambda _event: {"products": []}, run_id=None, actor="t")
         present = ledger.present("op1")
         assert present.state is State.INVERTED
-        assert tick(defs, instance).run_requests[0].tags["l2/waiting"] == present.inversion_id
+        assert tick(defs, instance).run_requests
+        assert sensors.waiting_work(ledger) == [present.inversion_id]
         note_waiting(ledger, present, "embargoed until 2030-01-01", actor="t")
         assert not tick(defs, instance).run_requests
+        approve(ledger, present, actor="olga")  # which lifts no embargo
+        assert not tick(defs, instance).run_requests
+
+
+def test_an_approval_starts_a_run_at_once(
+    defs: dg.Definitions, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "RETRY_AFTER", timedelta(days=1))
+    with dg.DagsterInstance.ephemeral() as instance, Ledger.open(load_settings().state_url) as ledger:
+        working(ledger, "op1")
+        event = ledger.submit_ready("op1", products="/x", commit_hash="1234567", actor="ann")
+        ledger.settle(event, lambda _event: {"products": []}, run_id=None, actor="t")
+        (request,) = tick(defs, instance).run_requests
+        run = instance.create_run_for_job(defs.resolve_job_def("handover"), tags=request.tags)
+        note_waiting(ledger, ledger.present("op1"), "waits for approval by an operator", actor="t")
+        instance.report_run_failed(run)
+        assert not tick(defs, instance).run_requests
+        approve(ledger, ledger.present("op1"), actor="olga")
+        (request,) = tick(defs, instance).run_requests
+        instance.report_run_failed(
+            instance.create_run_for_job(defs.resolve_job_def("handover"), tags=request.tags)
+        )
+        assert "tried again later" in tick(defs, instance).skip_message
 
 
 def test_the_sensor_leaves_an_op_in_error_alone_until_it_is_retried(defs: dg.Definitions, data: Path) -> None:
@@ -136,7 +162,8 @@ def test_the_sensor_leaves_an_op_in_error_alone_until_it_is_retried(defs: dg.Def
         ledger.fail("op1", step="verify", error_class="transient", message="m", actor="t", run_id=None)
         assert not tick(defs, instance).run_requests
         ledger.retry_transient(3, actor="t", run_id=None)
-        assert tick(defs, instance).run_requests[0].tags["l2/waiting"] == event.event_id
+        assert tick(defs, instance).run_requests
+        assert sensors.waiting_work(ledger) == [event.event_id]
         ledger.settle(event, lambda _event: {"products": []}, run_id=None, actor="t")
         ledger.fail("op1", step="publish", error_class="permanent", message="m", actor="t", run_id=None)
         assert not tick(defs, instance).run_requests

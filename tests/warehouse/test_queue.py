@@ -203,7 +203,7 @@ def test_nobody_is_late_while_an_embargo_holds_the_op(gold: Path, ledger: Ledger
     note_waiting(ledger, ledger.present("op_held"), noted, actor="pipeline")
     assert told("op_held") == (noted, False, True)
     approve(ledger, ledger.present("op_held"), actor="olga")
-    assert told("op_held") == ("approved by olga: the next pass publishes it", False, True)
+    assert told("op_held") == ("approved by olga: the next run publishes it", False, True)
     ledger.withdraw("op_open", actor="bob", reason="again")
     assert told("op_open") == ("waits for the products", False, False)
 
