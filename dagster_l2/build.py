@@ -12,7 +12,7 @@ from dagster_l2.checks import ALL_CHECKS
 from dagster_l2.jobs import handover_job, pass_job, reach_job, scan_job
 from dagster_l2.resources import default_resources
 from dagster_l2.schedules import build_schedules
-from dagster_l2.sensors import build_alert_sensor, build_ready_sensor
+from dagster_l2.sensors import build_alert_sensor, build_ready_sensor, build_retention_sensor
 from dagster_l2.settings import Settings, load_settings
 
 ASSETS: list[dg.AssetsDefinition | dg.AssetSpec] = [
@@ -60,7 +60,7 @@ def build_defs(
         asset_checks=ALL_CHECKS,
         jobs=[pass_job, handover_job, scan_job, reach_job],
         schedules=build_schedules(settings),
-        sensors=[build_ready_sensor(settings), build_alert_sensor(settings)],
+        sensors=[build_ready_sensor(settings), build_alert_sensor(settings), build_retention_sensor()],
         resources={**default_resources(settings), **(resource_overrides or {})},
         loggers=dict(loggers or {}),
         # Steps are short and share connections; a process each would cost more than the work.

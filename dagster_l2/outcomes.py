@@ -1,17 +1,21 @@
-"""Runs that failed, as Dagster's own records tell them.
+"""Runs that failed, as Dagster's own records tell them, and records that are old enough to go.
 
-What is made of that is in ``alerts``.
+What is made of failures is in ``alerts``.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from dagster_l2.alerts import FRESH, FailedRun
 
+INTERRUPTED = "Interrupted by a person."
+"""Said of a run that somebody ended on purpose, which is no failure."""
+
 _AT_ONCE = 100
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def failed_runs(instance: dg.DagsterInstance) -> list[FailedRun]:
@@ -22,6 +26,8 @@ def failed_runs(instance: dg.DagsterInstance) -> list[FailedRun]:
     for record in reversed(instance.get_run_records(failed, limit=_AT_ONCE)):
         run = record.dagster_run
         sentence, error = _why(instance, run.run_id)
+        if INTERRUPTED in sentence:
+            continue
         found.append(
             FailedRun(
                 run.run_id,
@@ -62,3 +68,17 @@ def _why(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str | None]:
         text = " ".join((error.message if error else "unknown").split())[:400]
         return f"step {event.step_key}: {text}", None
     return "it ended without a word", None
+
+
+def forget_old_runs(instance: dg.DagsterInstance, days: float) -> int:
+    """Delete the records of runs that ended and were created so many days ago; how many.
+
+    A hundred at most, the oldest first, so that it may be called often; days of 0 keep all.
+    """
+    if days <= 0:
+        return 0
+    old = dg.RunsFilter(statuses=_ENDED, created_before=datetime.now(UTC) - timedelta(days=days))
+    records = instance.get_run_records(old, limit=_AT_ONCE, ascending=True)
+    for record in records:
+        instance.delete_run(record.dagster_run.run_id)
+    return len(records)

@@ -1,4 +1,4 @@
-"""The sensors: ready events, and alerts. Level-triggered: what waits is compared with the ledger, no cursor.
+"""The sensors: ready events, alerts, old records. Level-triggered: what waits is looked up, no cursor.
 
 A cursor or a fixed run key would lose an event whose run was killed; here it simply still waits.
 """
@@ -13,7 +13,7 @@ from dagster_l2.doors import take_in
 from dagster_l2.holds import APPROVED, WAITS, is_held, waits_for
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
-from dagster_l2.outcomes import failed_runs
+from dagster_l2.outcomes import failed_runs, forget_old_runs
 from dagster_l2.resources import L2
 from dagster_l2.settings import Settings
 
@@ -95,3 +95,19 @@ def build_alert_sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.SkipReason(f"{sent} alerts went out.")
 
     return alerts
+
+
+def build_retention_sensor() -> dg.SensorDefinition:
+    """The sensor that lets go of old records; it starts no run."""
+
+    @dg.sensor(
+        name="old_runs",
+        minimum_interval_seconds=3600,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Deletes Dagster's records of runs that ended L2_RUN_DAYS ago.",
+    )
+    def old_runs(context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]) -> dg.SkipReason:
+        gone = forget_old_runs(context.instance, l2.settings.run_days)
+        return dg.SkipReason(f"{gone} records of old runs are deleted.")
+
+    return old_runs

@@ -159,6 +159,10 @@ class Settings(BaseSettings):
     alert_mail_from: str | None = Field(None, description="Sender of alerts; unset: dagster_l2@<host>.")
     alert_every_s: int = Field(60, ge=5, description="Seconds between looks for what is worth an alert.")
 
+    run_days: float = Field(
+        365, ge=0, description="Days that Dagster's records of ended runs are kept; 0: for ever."
+    )
+
     operators: str = Field("operator", description="Names that may act for others, separated by commas.")
     log_format: LogFormat | None = Field(
         None, description="text or json: log lines on standard error; unset: warnings only."

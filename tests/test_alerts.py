@@ -24,7 +24,7 @@ from dagster_l2.batch import batch_attempts
 from dagster_l2.cli import _run
 from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.ledger import Delivery, Ledger, State
-from dagster_l2.outcomes import failed_runs
+from dagster_l2.outcomes import INTERRUPTED, failed_runs, forget_old_runs
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.sensors import build_alert_sensor
 from dagster_l2.settings import Settings, load_settings
@@ -275,6 +275,9 @@ def test_the_sensor_tells_what_dagster_recorded(
             job.execute_in_process(instance=instance, raise_on_error=False)
         found = [run.error for run in failed_runs(instance)]
         assert found == ["TooManyMissing", "L2Error", "TooManyMissing"]
+        stopped = instance.create_run_for_job(scan_store)
+        instance.report_run_failed(stopped, INTERRUPTED)
+        assert len(failed_runs(instance)) == 3
         context = dg.build_sensor_context(instance=instance, resources={"l2": L2(settings)})
         for expected in ("2 alerts", "0 alerts"):
             assert expected in str(build_alert_sensor(settings)(context))
@@ -284,3 +287,18 @@ def test_the_sensor_tells_what_dagster_recorded(
     told = json.loads(capsys.readouterr().out)
     assert [one["kind"] for one in told] == ["run_failed", "scan_missing"]
     assert all(one["delivered"]["webhook"] for one in told)
+
+
+def test_old_records_of_runs_go_and_those_of_running_ones_stay() -> None:
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            nothing.execute_in_process(instance=instance)
+        running = instance.create_run_for_job(nothing)
+        for days in (0, 1):
+            assert forget_old_runs(instance, days) == 0
+        assert forget_old_runs(instance, 1e-9) == 2
+        assert [run.run_id for run in instance.get_runs()] == [running.run_id]

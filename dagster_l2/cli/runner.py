@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from dagster_l2.alerts import tell, ways_of
 from dagster_l2.build import build_defs
 from dagster_l2.errors import L2Error
 from dagster_l2.files import AlreadyRunning, only_one
 from dagster_l2.jobs import HANDOVER
-from dagster_l2.outcomes import failed_runs
+from dagster_l2.outcomes import INTERRUPTED, failed_runs
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.wiring import open_ledger
 
@@ -105,8 +106,8 @@ def _tell(settings: Settings, instance: dg.DagsterInstance) -> None:
         if ways_of(settings):
             with open_ledger(settings) as ledger:
                 tell(settings, ledger, failed_runs(instance))
-    except L2Error as error:
-        sys.stderr.write(f"! {error}\n")
+    except (L2Error, OSError, SQLAlchemyError) as error:
+        sys.stderr.write(f"! Alerts wait: {' '.join(str(error).split())[:300]}\n")
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run_id: str) -> dg.ExecuteInProcessResult:
@@ -134,7 +135,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run_id: str) -
         except KeyboardInterrupt:
             run = instance.get_run_by_id(run_id)
             if run is not None and not run.is_finished:
-                _end(instance, run, "Interrupted by a person.")
+                _end(instance, run, INTERRUPTED)
             sys.stderr.write("Error: Interrupted; what was finished is kept, run the command again.\n")
             sys.stderr.flush()
             os._exit(130)

@@ -132,10 +132,15 @@ def test_a_store_that_misbehaves(l2: Pipeline, served: Store) -> None:
 
 @pytest.mark.usefixtures("_impatient")
 def test_a_store_that_lost_most_of_its_records(l2: Pipeline, served: Store) -> None:
-    """An outage is no disappearance: nothing is marked missing."""
+    """An outage is no disappearance: nothing is marked missing, and people are told, though not here."""
     l2.here("scan")
     served.faults.add("empty")
-    assert "missing" in l2.here("scan", code=1).error
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    for _ in range(2):
+        assert "missing" in l2.here("scan", code=1, L2_ALERT_URL=nobody).error
+    (alert,) = l2.here("alerts", "--json").json
+    assert (alert["kind"], alert["delivered"]) == ("scan_missing", {})
     served.faults.clear()
     assert l2.here("scan", "--json").json["missing"] == 0
 
