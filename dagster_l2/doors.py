@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -25,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 
 REFUSED = "refused"
 TAKEN = "taken"
+
+SHA256 = r"^[0-9a-fA-F]{64}$"
 
 _COMMIT = r"^[0-9a-fA-F]{7,64}$"
 _MOST_BYTES = 1_000_000
@@ -50,6 +53,7 @@ class _Event(BaseModel):
     dataset_ids: list[str] | None = None
     inputs_changed_ok: bool = False
     sent_at: str | None = None
+    checksums: dict[str, Annotated[str, Field(pattern=SHA256)]] | None = Field(None, max_length=1000)
 
     @field_validator("products")
     @classmethod
@@ -97,6 +101,7 @@ def read_ready(body: bytes) -> ReadyWord:
         dataset_ids=None if event.dataset_ids is None else tuple(event.dataset_ids),
         inputs_changed_ok=event.inputs_changed_ok,
         sent_at=None if event.sent_at is None else datetime.fromisoformat(event.sent_at).astimezone(UTC),
+        checksums=event.checksums,
     )
 
 
@@ -124,14 +129,22 @@ def take_files(ledger: Ledger, inbox: Path, operators: frozenset[str]) -> Iterat
     """
     found = sorted(inbox.glob("[!.]*.json")) if inbox.is_dir() else []
     for path in found[:_MOST_AT_ONCE]:
+        # One file that the disk refuses to read or move stops no other; met again, its receipt is the same.
         try:
             body, stamp = _read(path), path.lstat().st_mtime_ns
         except FileNotFoundError:
             continue  # another process took it
+        except OSError as error:
+            _LOG.warning("%s cannot be read (%s); it is tried again.", path, error.strerror or error)
+            continue
         sum_ = hashlib.sha256(body if isinstance(body, bytes) else b"").hexdigest()
         delivery = Delivery(_digest("file", path.name, str(stamp), sum_), "file", path.name)
         receipt = _received(ledger, body, delivery, operators)
-        _put_away(path, receipt)
+        try:
+            _put_away(path, receipt)
+        except OSError as error:
+            why = error.strerror or error
+            _LOG.warning("%s was looked at and cannot be moved (%s); move it away.", path, why)
         yield receipt
 
 

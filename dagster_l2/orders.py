@@ -13,6 +13,7 @@ from dagster_l2.holds import approve
 from dagster_l2.ledger import Ledger, Present, State
 from dagster_l2.settings import Settings
 
+_SUM = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
 
 
@@ -28,6 +29,25 @@ def check_commit(commit: str, what: str) -> None:
     """Raise `WrongUse` unless it is the hash of a commit; ``what`` names it in the sentence."""
     if not _COMMIT.match(commit):
         raise WrongUse(f"{what} takes a hash of 7 to 64 hexadecimal digits, not {commit!r}.")
+
+
+def read_checksums(file: Path) -> dict[str, str]:
+    """SHA-256 by name of file, from what ``sha256sum *.fits`` printed; folders before a name are left out.
+
+    Raises
+    ------
+    WrongUse
+        When a line is none of its lines, or there is none.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise WrongUse(f"The checksums in {file} cannot be read ({error}).") from None
+    found = [_SUM.fullmatch(line) for line in lines if line.strip()]
+    sums = {Path(one[2]).name: one[1].lower() for one in found if one}
+    if not found or None in found:
+        raise WrongUse(f"{file} is not what `sha256sum *.fits` prints: a SHA-256 and a name on each line.")
+    return sums
 
 
 def place_of_products(settings: Settings, products: str) -> str:

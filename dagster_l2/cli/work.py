@@ -6,6 +6,7 @@ import getpass
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,7 +25,13 @@ from dagster_l2.ledger import (
     State,
     Transition,
 )
-from dagster_l2.orders import approve_publishing, check_commit, check_writable, place_of_products
+from dagster_l2.orders import (
+    approve_publishing,
+    check_commit,
+    check_writable,
+    place_of_products,
+    read_checksums,
+)
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.wiring import open_ledger
 
@@ -112,6 +119,12 @@ def release_command(op: str, name: str | None, as_json: bool) -> None:
 )
 @click.option("--commit", required=True, metavar="HASH", help="Commit of the inversion software.")
 @click.option("--datasets", metavar="ID,ID", help="The datasets that were inverted; all of the package.")
+@click.option(
+    "--checksums",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What `sha256sum *.fits` printed; a file that is another when it is verified is refused.",
+)
 @click.option("--event-id", metavar="ID", help="Known again by it when it is said twice; drawn unless given.")
 @click.option("--inputs-changed-ok", is_flag=True, help="Hand over although the inputs have changed.")
 @as_option
@@ -121,6 +134,7 @@ def ready_command(
     products: str,
     commit: str,
     datasets: str | None,
+    checksums: Path | None,
     event_id: str | None,
     inputs_changed_ok: bool,
     name: str | None,
@@ -141,6 +155,7 @@ def ready_command(
             dataset_ids=None if chosen is None else tuple(chosen),
             inputs_changed_ok=inputs_changed_ok,
             sent_at=datetime.now(UTC),
+            checksums=None if checksums is None else read_checksums(checksums),
         )
         receipt = ledger.receive(
             word,

@@ -1,7 +1,7 @@
 """What values a quantity can have and usually has, and the statistics of what it has.
 
 Here: the ranges, each once, and one pass over planes that are read one at a time. What follows from a value
-out of range is in ``verify``; the page docs/products.md lists the ranges.
+out of range is in ``verify``; the page docs/handovers.md lists the ranges.
 """
 
 from __future__ import annotations

@@ -253,6 +253,13 @@ def test_a_hand_over_that_cannot_be_meant(l2: Pipeline, ledger: Ledger) -> None:
     for commit in ("", "HEAD", "0123", "0123456\n"):
         done = l2.here("ready", "op_good", "--products", str(l2.home), "--commit", commit, code=2)
         assert "--commit" in done.error
+    sums = l2.home / "sums"
+    for text in ("", "c0ffee1  inv_res_mod.fits\n"):
+        sums.write_text(text)
+        said = l2.here(
+            "ready", "op_good", "--products", str(l2.home), *COMMIT, "--checksums", str(sums), code=2
+        )
+        assert "sha256sum" in said.error
     assert "operator" in l2.here("publish", "op_good", "--as", "mallory", code=1).error
     assert ledger.pending_events() == []
 

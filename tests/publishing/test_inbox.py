@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from publishing_world import OP, PACKAGE, World
 
 from dagster_l2.doors import take_files
 from dagster_l2.ledger import Receipt, Verdict
+from dagster_l2.orders import read_checksums
 
 DROP = Path(__file__).parents[2] / "contrib" / "l2-drop.py"
 OPERATORS = frozenset({"operator"})
@@ -48,7 +50,11 @@ def test_a_dropped_file_becomes_an_event_once(world: World) -> None:
     inversion_id = working(world)
     (world.folder / "inbox").mkdir()
     (world.folder / "inbox" / ".half.json").write_text("{")
+    made = world.folder / "made"
+    made.mkdir()
+    (made / "inv_res_mod.fits").write_bytes(b"as it was made")
     arguments = ["--inbox", str(world.folder / "inbox"), "--products", "/there", "--commit", "c0ffee1"]
+    arguments += ["--here", str(made)]
     said = subprocess.run(
         [sys.executable, "-S", "-I", str(DROP), OP, *arguments, "--as", "ana", "--datasets", "AAAAA"],
         capture_output=True,
@@ -59,6 +65,8 @@ def test_a_dropped_file_becomes_an_event_once(world: World) -> None:
     assert (receipt.outcome, receipt.door, receipt.event_id) == ("taken", "file", said)
     (pending,) = world.ledger.pending_events()
     assert (pending.event_id, pending.inversion_id, pending.dataset_ids) == (said, inversion_id, ["AAAAA"])
+    digest = hashlib.sha256(b"as it was made").hexdigest()
+    assert pending.details["checksums"] == {"inv_res_mod.fits": digest}
     assert [path.name for path in (world.folder / "inbox" / "taken").iterdir()] == [f"{said}.json"]
 
     # Killed before the file was moved: the same file is met again, and nothing is added.
@@ -81,6 +89,7 @@ def test_each_thing_that_is_not_taken_says_why(world: World) -> None:
         ({"op_id": OP}, "malformed", "event_id: Field required"),
         (event(commit="HEAD"), "malformed", "commit"),
         (event(sent_at="2026-01-01T00:00:00"), "malformed", "says no zone"),
+        (event(checksums={"a.fits": "c0ffee"}), "malformed", "checksums.a.fits"),
         (event(op_id=OP + "x"), "unknown_op", "no OP"),
         (event(inversion_id="inv.NEVER1"), "wrong_inversion", "never had an inversion inv.NEVER1"),
         (event(inversion_id=first), "out_of_order", f"its inversion {first} is over"),
@@ -106,7 +115,7 @@ def test_each_thing_that_is_not_taken_says_why(world: World) -> None:
             reason = (refused / f"{number:02}.reason.txt").read_text()
             assert reason.startswith(f"{outcome}: ")
             assert why in reason
-    assert len(list(refused.iterdir())) == 2 * 13
+    assert len(list(refused.iterdir())) == 2 * 14
 
 
 @pytest.mark.parametrize("how", ["folder", "link", "large", "bytes"])
@@ -125,3 +134,31 @@ def test_odd_things_in_the_inbox_stop_nothing(world: World, how: str) -> None:
     assert outcomes == ["malformed", "taken"]
     assert not odd.exists()
     assert (inbox / "refused" / "a.reason.txt").read_text().startswith("malformed: It ")
+
+
+def test_a_file_that_cannot_be_moved_stops_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    working(world)
+    refused = world.folder / "inbox" / "refused"
+    refused.parent.mkdir()
+    refused.write_text("a file where the folder should be")
+    assert [receipt.outcome for receipt in drop(world, "a.json", "{")] == ["malformed"]
+    assert "cannot be moved" in caplog.text
+    # It is met again without adding anything, and does not stand in the way of the next.
+    assert [receipt.outcome for receipt in drop(world, "b.json", event())] == ["malformed", "taken"]
+    assert len(world.ledger.receipts()) == 2
+    refused.unlink()
+    list(take_files(world.ledger, world.folder / "inbox", OPERATORS))
+    assert (refused / "a.json").exists()
+
+
+def test_what_sha256sum_prints_is_read_as_checksums(tmp_path: Path) -> None:
+    names = ["a.fits", "with a blank.fits"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    printed = subprocess.run(
+        ["sha256sum", *(str(tmp_path / name) for name in names)], capture_output=True, check=True
+    ).stdout
+    (tmp_path / "sums").write_bytes(printed)
+    assert read_checksums(tmp_path / "sums") == {
+        name: hashlib.sha256(name.encode()).hexdigest() for name in names
+    }
