@@ -164,7 +164,7 @@ def test_catalog_messages_are_confirmed_and_survive_the_broker(world: World, bro
 
 def test_an_exchange_that_nobody_listens_to_is_said(world: World, broker: Broker) -> None:
     connection = broker.connect()
-    connection.channel().queue_delete(CATALOG)
+    connection.channel().queue_unbind(CATALOG, EXCHANGE, "catalog.object.m")
     connection.close()
     world.inverted()
     bus = RabbitBus(broker.url, EXCHANGE)
@@ -172,3 +172,4 @@ def test_an_exchange_that_nobody_listens_to_is_said(world: World, broker: Broker
     with pytest.raises(BusUnavailable, match="No queue"):
         publisher.publish(OP, **ORDER, files=world.files())
     assert world.states()[-1] is State.INVERTED
+    assert waiting(broker, CATALOG) == []  # no frame was told of, to be told of again with each try
