@@ -30,7 +30,7 @@ ROOMS = {
     "rules",
     "service",
 }
-LEAVES = {"columns", "errors", "files", "telemetry"}
+LEAVES = {"columns", "errors", "files", "ranges", "telemetry"}
 ARROWS: dict[str, set[str]] = {
     "store": set(),
     "lake": set(),

@@ -16,12 +16,11 @@ from dagster_l2.batch import FailureClass
 from dagster_l2.errors import L2Error
 from dagster_l2.files import fsync_file, fsync_folder, step
 from dagster_l2.inputs.frames import Frame
+from dagster_l2.ranges import part_given, strong_tag
 from dagster_l2.telemetry import count
 
 if TYPE_CHECKING:
     import httpx
-
-_PIECE = 1 << 20
 
 
 class FrameNotFetched(L2Error):
@@ -66,6 +65,9 @@ class Objects(Protocol):
 class HttpObjects:
     """``<base>/<bucket>/<object key>`` over HTTP; ``Range`` resumes what broke off.
 
+    With ``If-Range`` where the server gave a strong entity tag, and without one only where the store says how
+    long the frame is; else it is begun anew.
+
     Parameters
     ----------
     headers
@@ -83,7 +85,10 @@ class HttpObjects:
 
         self._errors = httpx.HTTPError
         self._base = base.rstrip("/")
-        self._http = httpx.Client(headers=dict(headers or {}), timeout=httpx.Timeout(timeout_s, connect=10.0))
+        self._http = httpx.Client(
+            headers={"Accept-Encoding": "identity", **(headers or {})},
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -95,20 +100,10 @@ class HttpObjects:
     def fetch(self, frame: Frame, target: Path) -> None:
         """See `Objects`."""
         part = part_of(target)
-        have = part.stat().st_size if part.exists() else 0
-        if frame.size is not None and have >= frame.size:
-            part.unlink()
-            have = 0
-        url = f"{self._base}/{quote(frame.bucket)}/{quote(frame.object_key)}"
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        count("api_requests")
         try:
-            with self._http.stream("GET", url, headers=headers) as answer:
-                self._check(answer, frame)
-                with part.open("ab" if answer.status_code == 206 else "wb") as file:
-                    for piece in answer.iter_bytes(_PIECE):
-                        file.write(piece)
-                        count("received_bytes", len(piece))
+            # What cannot be gone on with is begun anew, once.
+            if not self._bring(frame, part, begun(frame, part)):
+                self._bring(frame, part, 0)
         except self._errors as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise FrameNotFetched(
@@ -116,15 +111,42 @@ class HttpObjects:
             ) from None
         keep(frame, part, target)
 
-    def _check(self, answer: httpx.Response, frame: Frame) -> None:
-        status = answer.status_code
-        if status in (200, 206):
-            return
-        is_passing = status in (408, 416, 429) or status >= 500
-        raise FrameNotFetched(
-            f"Frame {frame.object_key} is answered with HTTP {status}.",
-            FailureClass.PASSING if is_passing else FailureClass.PERMANENT,
-        )
+    def _bring(self, frame: Frame, part: Path, have: int) -> bool:
+        """Bring what is behind the first ``have`` bytes; False when the server gives no such part."""
+        tag = kept_tag(part) if have else None
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers |= {"If-Range": tag} if tag else {}
+        url = f"{self._base}/{quote(frame.bucket)}/{quote(frame.object_key)}"
+        count("api_requests")
+        with self._http.stream("GET", url, headers=headers) as answer:
+            given = part_given(answer.headers.get("Content-Range"))
+            is_next = answer.status_code == 206 and given is not None and given[0] == have
+            if have and answer.status_code in (206, 416) and not is_next:
+                part.unlink()
+                return False
+            self._check(answer, frame, is_next=have > 0 and is_next)
+            with part.open("ab" if answer.status_code == 206 else "wb") as file:
+                if answer.status_code == 200:
+                    keep_tag(part, strong_tag(answer.headers.get("ETag")))
+                # As they come: what waits here for more would be lost when the line breaks.
+                for piece in answer.iter_raw():
+                    file.write(piece)
+                    count("received_bytes", len(piece))
+        return True
+
+    def _check(self, answer: httpx.Response, frame: Frame, *, is_next: bool) -> None:
+        status, coded = answer.status_code, answer.headers.get("Content-Encoding", "identity")
+        if status != 200 and not is_next:
+            is_passing = status in (408, 429) or status >= 500
+            raise FrameNotFetched(
+                f"Frame {frame.object_key} is answered with HTTP {status}.",
+                FailureClass.PASSING if is_passing else FailureClass.PERMANENT,
+            )
+        if coded != "identity":
+            raise FrameNotFetched(
+                f"Frame {frame.object_key} is sent as {coded}, which was not asked for.",
+                FailureClass.PERMANENT,
+            )
 
 
 class FolderObjects:
@@ -162,6 +184,38 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
+def begun(frame: Frame, part: Path) -> int:
+    """How many bytes of a frame can be gone on from.
+
+    None of one that may be whole already, or that nothing ties to what is still to come: neither its tag nor
+    the length that the store lists.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    if frame.size is None:
+        return have if kept_tag(part) else 0
+    return have if have < frame.size else 0
+
+
+def keep_tag(part: Path, tag: str | None) -> None:
+    """Remember which content the bytes of a part are of; called when it is empty."""
+    if tag is None:
+        _tag_file(part).unlink(missing_ok=True)
+    else:
+        _tag_file(part).write_text(tag, encoding="utf-8")
+
+
+def kept_tag(part: Path) -> str | None:
+    """What `keep_tag` remembered."""
+    try:
+        return strong_tag(_tag_file(part).read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _tag_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.tag")
+
+
 def keep(frame: Frame, part: Path, target: Path) -> None:
     """Give a frame its name, once it is as long as the store says."""
     size = part.stat().st_size
@@ -172,6 +226,7 @@ def keep(frame: Frame, part: Path, target: Path) -> None:
         raise FrameNotFetched(
             f"Frame {frame.object_key} has {size} bytes, and the store lists {frame.size}.", kind
         )
+    keep_tag(part, None)
     step(f"fsync {target.name}")
     fsync_file(part)
     step(f"rename {target.name}")

@@ -9,7 +9,8 @@ from typing import Any
 from dagster_l2.batch import FailureClass
 from dagster_l2.errors import WrongUse
 from dagster_l2.inputs.frames import Frame
-from dagster_l2.inputs.objects import FrameNotFetched, keep, part_of
+from dagster_l2.inputs.objects import FrameNotFetched, begun, keep, keep_tag, kept_tag, part_of
+from dagster_l2.ranges import strong_tag
 from dagster_l2.telemetry import count
 
 _PIECE = 1 << 20
@@ -49,16 +50,17 @@ class S3Objects:
     def fetch(self, frame: Frame, target: Path) -> None:
         """See `Objects`."""
         part = part_of(target)
-        have = part.stat().st_size if part.exists() else 0
-        if frame.size is not None and have >= frame.size:
-            part.unlink()
-            have = 0
-        options = {"range": {"offset": have}} if have else None
-        count("api_requests")
+        have = begun(frame, part)
         errors = self._obstore.exceptions
         try:
-            answer = self._obstore.get(self._bucket(frame.bucket), frame.object_key, options=options)
+            answer = self._ask(frame, have)
+            tag = strong_tag(answer.meta["e_tag"])
+            if have and (answer.range[0] != have or kept_tag(part) not in (None, tag)):
+                have = 0  # it is another content by now
+                answer = self._ask(frame, have)
             with part.open("ab" if have else "wb") as file:
+                if not have:
+                    keep_tag(part, strong_tag(answer.meta["e_tag"]))
                 for piece in answer.stream(min_chunk_size=_PIECE):
                     file.write(piece)
                     count("received_bytes", len(piece))
@@ -69,9 +71,16 @@ class S3Objects:
         except (errors.PermissionDeniedError, errors.UnauthenticatedError):
             raise self._failed(frame, "the key may not read it", FailureClass.PERMANENT) from None
         except errors.BaseError as error:
+            if have and "416" in str(error):
+                part.unlink()  # nothing is behind it, so another try begins anew
             said = " ".join(str(error).split())[:200]
             raise self._failed(frame, said, FailureClass.PASSING) from None
         keep(frame, part, target)
+
+    def _ask(self, frame: Frame, start: int) -> Any:
+        count("api_requests")
+        options = {"range": {"offset": start}} if start else None
+        return self._obstore.get(self._bucket(frame.bucket), frame.object_key, options=options)
 
     def _bucket(self, name: str) -> Any:
         if name not in self._buckets:

@@ -6,7 +6,6 @@ files are wanted, and how they are kept, is in ``fetching``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from urllib.parse import quote, urlsplit
 from dagster_l2.errors import WrongUse
 from dagster_l2.products.layout import ProductsRefused, ProductsUnreachable
 from dagster_l2.products.reading import is_of_the_system
+from dagster_l2.ranges import part_given, strong_tag
 
 if TYPE_CHECKING:
     import httpx
 
 PIECE = 1 << 20
 _MOST_REDIRECTS = 5
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)\Z")
-_STRONG = re.compile(r'"[\x21\x23-\x7e]*"\Z')
 _SCHEMES = ("http", "https", "globus", "file")
 
 
@@ -228,13 +226,13 @@ class HttpPlace:
         if status == 304 and "If-None-Match" in asked:
             return None
         start, size = 0, _number(answer.headers.get("Content-Length"))
-        tag = answer.headers.get("ETag", "").strip()
+        tag = answer.headers.get("ETag")
         if status == 206 or status == 416:
-            part = _RANGE.match(answer.headers.get("Content-Range", ""))
-            if status == 416 or part is None or "Range" not in asked or int(part[1]) != kept.size:
+            part = part_given(answer.headers.get("Content-Range"))
+            if status == 416 or part is None or "Range" not in asked or part[0] != kept.size:
                 self._ask_plainly = True
                 raise ProductsUnreachable(f"{self.name} answers a part of {file} wrongly.")
-            start, size, tag = kept.size, int(part[2]), tag or str(kept.tag)
+            start, size, tag = kept.size, part[1], tag or kept.tag
         elif status in (408, 425, 429) or status >= 500:
             raise ProductsUnreachable(f"{file} is answered with HTTP {status} by {self.name}.")
         elif status != 200:
@@ -243,7 +241,7 @@ class HttpPlace:
         if coded != "identity":
             raise NotGiven(f"is sent as {coded} by {self.name}, which was not asked for")
         kind = answer.headers.get("Content-Type")
-        return Opened(start, size, tag if _STRONG.match(tag) else None, self._pieces(answer, file), kind)
+        return Opened(start, size, strong_tag(tag), self._pieces(answer, file), kind)
 
     def _check_host(self, request: httpx.Request) -> None:
         if self._hosts and request.url.host not in self._hosts:

@@ -94,6 +94,27 @@ def test_a_frame_comes_whole_and_is_gone_on_with(endpoint: str, tmp_path: Path) 
     assert target.read_bytes() == b"x" * 1000 + CONTENT[1000:]
 
 
+def test_what_cannot_be_gone_on_with_is_begun_anew(endpoint: str, tmp_path: Path) -> None:
+    target, part = tmp_path / "1.fits", tmp_path / "1.fits.part"
+    # All of it is here, and nobody says how long it is: killed before it got its name.
+    part.write_bytes(b"x" * len(CONTENT))
+    objects(endpoint).fetch(frame(size=None), target)
+    assert target.read_bytes() == CONTENT
+    # Bytes of another content.
+    part.write_bytes(b"x" * 1000)
+    part.with_name("1.fits.part.tag").write_text('"another"')
+    objects(endpoint).fetch(frame(), target)
+    assert target.read_bytes() == CONTENT
+    # More than there is behind it.
+    part.write_bytes(b"x" * (len(CONTENT) + 5))
+    part.with_name("1.fits.part.tag").write_text('"another"')
+    with pytest.raises(FrameNotFetched):
+        objects(endpoint).fetch(frame(size=None), target)
+    objects(endpoint).fetch(frame(size=None), target)
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["1.fits"]
+
+
 def test_what_does_not_come_is_told(endpoint: str, tmp_path: Path) -> None:
     with pytest.raises(FrameNotFetched, match="it is not there") as missing:
         objects(endpoint).fetch(frame("2.fits"), tmp_path / "2.fits")
