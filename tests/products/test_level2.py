@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,30 @@ def test_frames_of_another_count_place_nothing(
     others = world.frames(tmp_path / "frames", frames)
     files = write_level2(made[0], tmp_path, world.request(), others)
     assert files.manifest["is_pointing_from_frames"] is False
+
+
+def test_stokes_parameters_that_follow_each_other_are_one_step(
+    made: tuple[Path, list[Path], Level2Files], files: Level2Files, tmp_path: Path
+) -> None:
+    frames = world.frames(tmp_path / "frames", world.SHAPE.y)
+    for path in frames:
+        stokes, step = path.stem.split("_")[1:]
+        with fits.open(path, mode="update", disable_image_compression=True) as hdus:
+            header = hdus[-1].header
+            header["VSPMAP"], header["VSPSTP"] = 1, int(step) + 1
+            if stokes == "V":
+                for word in ("DATE-BEG", "DATE-END"):
+                    moment = datetime.fromisoformat(header[word]) + timedelta(seconds=1)
+                    header[word] = moment.isoformat(timespec="microseconds")
+    later = write_level2(made[0], tmp_path, world.request(), frames)
+    assert later.manifest["is_pointing_from_frames"] is True
+    for name in files.names[:-1]:
+        once, after = (fits.getheader(one.folder / name) for one in (files, later))
+        assert after["DATE-BEG"] == once["DATE-BEG"]
+        ends = [datetime.fromisoformat(header["DATE-END"]) for header in (once, after)]
+        assert ends[1] - ends[0] == timedelta(seconds=1)
+        once, after = (fits.getheader(one.folder / name, 1) for one in (files, later))
+        assert [after[f"CRVAL{axis}"] for axis in (1, 2)] == [once[f"CRVAL{axis}"] for axis in (1, 2)]
 
 
 def _uneven(path: Path, hdu: int, change: Callable[[np.ndarray], None]) -> None:

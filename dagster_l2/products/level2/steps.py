@@ -21,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _SUN_ARCSEC = 2000.0  # no slit points further out
 _BOX = re.compile(r"\(([^,()]+),([^,()]+)\),\(([^,()]+),([^,()]+)\)")
+_PLACE = ("VSPMAP", "VSPSTP")  # map and step of the raster
 # What a level-2 header takes over from the level-1 frame of its step.
 LIFTED = (
     "OBJECT", "TELAPSE", "TAZIMUTH", "ELEV_ANG", "TELTRACK", "TELSCAN", "TTBLTRCK", "TTBLANGL", "DATEREF",
@@ -111,21 +112,32 @@ def steps_of(request: Level2Request, frames: Sequence[Path], steps: int, slit_pi
 
 
 def _headers_by_step(frames: Sequence[Path]) -> list[Mapping[str, Any]]:
-    """One header per step: the Stokes parameters of a step share their exposures and so their times."""
+    """One header per step, in order: that of its earliest frame, with the end of its last one.
+
+    The Stokes parameters of a step are taken at once or follow each other, so its place in the raster tells
+    the frames of a step; where no frame says it, they are taken at once.
+    """
     from astropy.io import fits
 
-    by_begin: dict[str, Mapping[str, Any]] = {}
+    headers: list[dict[str, Any]] = []
     for path in sorted(frames):
         try:
             # The table that holds a compressed image has all its keywords; nothing is unpacked for them.
             with fits.open(path, disable_image_compression=True, memmap=False) as hdus:
                 header = hdus[-1].header
-                by_begin.setdefault(str(header["DATE-BEG"]), dict(header))
+                headers.append({**dict(header), "DATE-BEG": str(header["DATE-BEG"])})
         except (OSError, KeyError) as error:
             raise Level2Refused(
                 f"The frame {path} cannot be read or has no time ({error}); stage the frames again."
             ) from error
-    return [by_begin[begin] for begin in sorted(by_begin)]
+    has_places = all(word in header for header in headers for word in _PLACE)
+    steps: dict[Any, dict[str, Any]] = {}
+    for header in sorted(headers, key=lambda header: header["DATE-BEG"]):
+        place = tuple(header[word] for word in _PLACE) if has_places else header["DATE-BEG"]
+        step = steps.setdefault(place, header)
+        if "DATE-END" in step and "DATE-END" in header:
+            step["DATE-END"] = max(str(step["DATE-END"]), str(header["DATE-END"]))
+    return list(steps.values())
 
 
 def _from_headers(headers: list[Mapping[str, Any]], slit_pixels: int) -> Steps | None:
