@@ -1,35 +1,48 @@
-"""Frames sent to the science side by Globus, on request: the datasets of an input package, whole folders.
+"""Input packages sent to the science side by Globus, on request: whole folders of datasets, and the manifest.
 
 Composed from the rooms; no Dagster and no printing. The frames go from the store's collection straight to
-the science side's and never come through here.
+the science side's and never come through here; the manifest and the transfer lists go from here.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import only_one, safe_name
-from dagster_l2.inputs import Collection, Item, dataset_folders, package_folder, read_note, read_package
+from dagster_l2.inputs import (
+    PACKAGE_FILE,
+    Collection,
+    Item,
+    Transfers,
+    dataset_folders,
+    package_folder,
+    read_note,
+    read_package,
+)
 from dagster_l2.settings import Settings
 from dagster_l2.wiring import open_transfers
 
 NOTE = "transfer/sent.json"
+MANIFEST_NOTE = "transfer/manifest-sent.json"
+_STAYS = "Only the frames are sent: set L2_LOCAL_COLLECTION, and the manifest goes along."
 
 
 def send(settings: Settings, op_id: str, *, again: bool = False) -> dict[str, Any]:
-    """Send the frames of an OP once, or say how the transfer stands.
+    """Send the input package of an OP once, or say how the transfers stand.
 
     Parameters
     ----------
     again
-        Start another transfer, where one was started before.
+        Start other transfers, where some were started before.
 
     Returns
     -------
     dict
-        ``task_id, status, why, files, bytes``, the two collections, and whether it was started just now.
+        ``task_id, status, why, files, bytes`` of the frames, the two collections, and whether it was started
+        just now; ``manifest``: the same of the manifest and the transfer lists, or why they stay here.
 
     Raises
     ------
@@ -44,18 +57,38 @@ def send(settings: Settings, op_id: str, *, again: bool = False) -> dict[str, An
     science = Collection.parse(settings.science_collection)
     folder = package_folder(settings.data, op_id)
     into = f"{science.path}/{safe_name(op_id)}"
-    items = [
+    frames = [
         Item(f"{source.path}/{bucket}/{path}/", f"{into}/{path.rpartition('/')[2]}/")
         for bucket, path in dataset_folders(read_package(folder))
     ]
-    transfers, note = open_transfers(settings), folder / NOTE
+    transfers = open_transfers(settings)
     with only_one(settings.data / "locks" / f"send-{safe_name(op_id)}.lock", f"The sending of {op_id}"):
-        if again:
-            note.unlink(missing_ok=True)
-        is_new = "task_id" not in read_note(note)
-        task_id = transfers.start(note, items, source=source, destination=science, label=f"inputs {_now()}")
+        out = _once(transfers, folder / NOTE, frames, (source, science), again=again)
+        manifest: Any = _STAYS
+        if settings.local_collection is not None:
+            here = Collection.parse(settings.local_collection)
+            items = _own_files(folder, settings.data, here, into)
+            manifest = _once(transfers, folder / MANIFEST_NOTE, items, (here, science), again=again)
     ends = {"source": source.uuid, "destination": f"{science.uuid}:{into}"}
-    return {**transfers.look(task_id), **ends, "started": is_new}
+    return {**out, **ends, "manifest": manifest}
+
+
+def _once(
+    transfers: Transfers, note: Path, items: list[Item], ends: tuple[Collection, Collection], *, again: bool
+) -> dict[str, Any]:
+    if again:
+        note.unlink(missing_ok=True)
+    is_new = "task_id" not in read_note(note)
+    source, destination = ends
+    task_id = transfers.start(note, items, source=source, destination=destination, label=f"inputs {_now()}")
+    return {**transfers.look(task_id), "started": is_new}
+
+
+def _own_files(folder: Path, data: Path, here: Collection, into: str) -> list[Item]:
+    """What the package says of its datasets; frames staged here are not sent a second time."""
+    names = [PACKAGE_FILE, *(f"transfer/{name}" for name in ("globus.txt", "rsync.txt"))]
+    start = f"{here.path}/{folder.relative_to(data).as_posix()}"
+    return [Item(f"{start}/{name}", f"{into}/{name}") for name in names if (folder / name).is_file()]
 
 
 def _now() -> str:

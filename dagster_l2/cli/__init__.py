@@ -32,7 +32,7 @@ _COMMANDS = {
     "note": ("people", "Add a remark to an OP."),
     "preprocess": ("preprocess", "Stage and check an OP's frames; with --cubes make cubes of them."),
     "stage": ("stage", "Bring the level-1 frames of OPs here."),
-    "send": ("stage", "Let Globus send an OP's frames to the science side."),
+    "send": ("stage", "Let Globus send an OP's input package to the science side."),
     "release": ("work", "Give a claimed OP back to the queue."),
     "ready": ("work", "Say that the products of a claimed OP are ready."),
     "inbox": ("inbox", "Every ready event that came in, and what became of it."),

@@ -62,7 +62,7 @@ def stage_command(ops: tuple[str, ...], through: str | None, as_json: bool) -> N
 @click.option("--again", is_flag=True, help="Start another transfer, where one was started before.")
 @json_option
 def send_command(op: str, again: bool, as_json: bool) -> None:
-    """Let Globus send the frames of an OP to the science side; once started, say how it stands."""
+    """Let Globus send the input package of an OP to the science side; once started, say how it stands."""
     settings = load_settings()
     from dagster_l2.sending import send
     from dagster_l2.staging import HAVE_PACKAGE
@@ -75,6 +75,9 @@ def send_command(op: str, again: bool, as_json: bool) -> None:
     if as_json:
         print_json(content)
     else:
-        print_pairs(content)
-    if content["status"] == "FAILED":
-        raise L2Error(f"Globus did not bring it ({content['why']}); mend it and send it --again.")
+        manifest = content["manifest"]
+        said = manifest if isinstance(manifest, str) else f"{manifest['status']}, task {manifest['task_id']}"
+        print_pairs({**content, "manifest": said})
+    for part in (content, content["manifest"]):
+        if isinstance(part, dict) and part["status"] == "FAILED":
+            raise L2Error(f"Globus did not bring it ({part['why']}); mend it and send it --again.")

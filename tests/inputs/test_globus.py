@@ -150,19 +150,36 @@ def test_a_transfer_that_was_submitted_is_not_submitted_again(world: World) -> N
 
 
 def test_an_input_package_is_sent_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    package = package_folder(world.data, OP)
+    (package / "transfer").mkdir()
+    (package / "transfer" / "globus.txt").write_text("what goes where\n")
     for expected in ("ACTIVE", "SUCCEEDED"):
         assert _run(["send", OP, "--json"]) == 0
         content = json.loads(capsys.readouterr().out)
-        assert (content["status"], content["task_id"], content["started"]) == (
-            expected, "task-0", expected == "ACTIVE",
-        )  # fmt: skip
-    sent = world.globus.roots["ccc"] / "in" / OP / "AAAAA"
-    assert {path.name for path in sent.iterdir()} == {f"VISP_{step}{stokes}.fits" for stokes, step in PLACES}
+        for part, task in ((content, "task-0"), (content["manifest"], "task-1")):
+            assert (part["status"], part["task_id"], part["started"]) == (
+                expected, task, expected == "ACTIVE",
+            )  # fmt: skip
+    sent = world.globus.roots["ccc"] / "in" / OP
+    assert {path.name for path in (sent / "AAAAA").iterdir()} == {
+        f"VISP_{step}{stokes}.fits" for stokes, step in PLACES
+    }
+    assert (sent / "inputs.json").read_bytes() == (package / "inputs.json").read_bytes()
+    assert (sent / "transfer" / "globus.txt").read_text() == "what goes where\n"
     assert _run(["send", OP, "--again"]) == 0
-    assert "task-1" in capsys.readouterr().out
+    assert "task-2" in capsys.readouterr().out
     world.globus.fail = "FILE_NOT_FOUND"
     assert _run(["send", OP]) == 1
     assert "FILE_NOT_FOUND" in capsys.readouterr().err
+
+
+def test_without_a_collection_of_this_machine_the_manifest_stays_and_that_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("L2_LOCAL_COLLECTION")
+    assert _run(["send", OP]) == 0
+    assert "set L2_LOCAL_COLLECTION, and the manifest goes along" in " ".join(capsys.readouterr().out.split())
+    assert len(world.globus.tasks) == 1
 
 
 def test_a_wrong_token_is_said_and_not_shown(
