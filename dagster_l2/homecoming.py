@@ -73,6 +73,8 @@ class Places:
         What Globus calls the data folder of this machine.
     patience_s
         Seconds that a run waits for Globus; then the event waits for the next.
+    may_be_synthetic
+        Whether made-up products are taken.
     """
 
     root: Path | None = None
@@ -82,6 +84,7 @@ class Places:
     open_transfers: Callable[[], Transfers] | None = None
     here: Collection | None = None
     patience_s: float = 60.0
+    may_be_synthetic: bool = False
 
 
 def come_home(
@@ -119,6 +122,7 @@ def come_home(
             inversion_id=event.inversion_id,
             dataset_ids=event.dataset_ids,
             declared=_declared(package, event.dataset_ids),
+            may_be_synthetic=places.may_be_synthetic,
         )
         if {file.name: file.sha256 for file in verified.files} != sums:
             forget(home)
@@ -221,17 +225,37 @@ def _through_globus(data: Path, event: ScienceEvent, places: Places, source: Col
         if not error.transient:
             note.unlink(missing_ok=True)  # another try is another transfer
         raise
-    deadline, wait_s = time.monotonic() + places.patience_s, _FIRST_LOOK_S
+    try:
+        found = _awaited(transfers, task, places.patience_s)
+        if found is None:
+            raise StillComing(f"Globus task {task} still brings the products of {event.inversion_id}.")
+        if found["status"] != "SUCCEEDED":
+            why = found["why"] or "no reason given"
+            raise ProductsRefused([f"Globus task {task} is {found['status']} ({why})"])
+        yield FolderPlace(landing)
+    except TransferFailed as error:
+        if not error.transient:
+            note.unlink(missing_ok=True)  # Globus no longer knows the task
+        raise
+    except ProductsRefused:
+        # Nobody comes back to this event: the next hand-over is another, with a transfer of its own.
+        _clear(landing, note)
+        raise
+    _clear(landing, note)
+
+
+def _awaited(transfers: Transfers, task: str, patience_s: float) -> dict[str, Any] | None:
+    """How a task ended; None when it has not within so many seconds."""
+    deadline, wait_s = time.monotonic() + patience_s, _FIRST_LOOK_S
     while (found := transfers.look(task))["status"] == "ACTIVE":
         if time.monotonic() + wait_s > deadline:
-            raise StillComing(f"Globus task {task} still brings the products of {event.inversion_id}.")
+            return None
         time.sleep(wait_s)
         wait_s *= 1.5
-    if found["status"] != "SUCCEEDED":
-        note.unlink(missing_ok=True)
-        why = found["why"] or "no reason given"
-        raise ProductsRefused([f"Globus task {task} is {found['status']} ({why})"])
-    yield FolderPlace(landing)
+    return found
+
+
+def _clear(landing: Path, note: Path) -> None:
     shutil.rmtree(landing, ignore_errors=True)
     note.unlink(missing_ok=True)
 

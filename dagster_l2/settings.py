@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     products_hosts: str = Field(
         "", description="Hosts that products are fetched from, separated by commas; unset: any."
     )
+    synthetic_products: bool | None = Field(
+        None, description="Take products that say they are made up; unset: over the local store only."
+    )
     products_most_gb: float = Field(500.0, gt=0, description="Most that is fetched as one file of products.")
 
     retry_limit: int = Field(
@@ -246,6 +249,11 @@ class Settings(BaseSettings):
     def is_embedded_default(self) -> bool:
         """Whether nothing is configured: records are generated and the scientist's part may be played."""
         return self.store_url is None and self.store_records is None
+
+    @property
+    def takes_synthetic(self) -> bool:
+        """Whether made-up products are taken: never over a configured store unless that is said."""
+        return self.store_url is None if self.synthetic_products is None else self.synthetic_products
 
     @property
     def origin(self) -> str | None:

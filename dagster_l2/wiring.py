@@ -184,6 +184,7 @@ def places_of(settings: Settings) -> Places:
         limits=Limits(most_bytes=int(settings.products_most_gb * 1e9)),
         open_transfers=(lambda: open_transfers(settings)) if settings.globus_token else None,
         here=Collection.parse(here) if here else None,
+        may_be_synthetic=settings.takes_synthetic,
     )
 
 

@@ -30,6 +30,7 @@ from dagster_l2.settings import load_settings
 from dagster_l2.steps import StepReport, prepare_inputs, publish_inverted, settle_events
 from dagster_l2.store import StoreClient, StoreRefused, StoreUnreachable
 from dagster_l2.store.server import LocalStoreServer
+from dagster_l2.wiring import places_of
 from tests.end_to_end.kit import TOKEN, Row, Store, by_op, generated, inversions
 from tests.inputs.test_globus import TOKEN as GLOBUS_TOKEN
 from tests.inputs.test_globus import Globus
@@ -62,7 +63,8 @@ class World:
         return prepare_inputs(self.ledger, self.data, self.rows.values(), **STEP)
 
     def verify(self) -> StepReport:
-        return settle_events(self.ledger, self.data, **STEP)
+        places = Places(may_be_synthetic=True)
+        return settle_events(self.ledger, self.data, places=places, **STEP)
 
     def publish(self) -> StepReport:
         def client() -> StoreClient:
@@ -307,7 +309,7 @@ def test_products_come_by_every_way_and_what_is_away_blames_nobody(prepared: Wor
     port = int(server.url.rpartition(":")[2])
     ledger.retry_transient(3, **STEP)
     with LocalStoreServer(app, port=port):
-        places = Places(root=folders[1].parent)
+        places = Places(root=folders[1].parent, may_be_synthetic=True)
         assert len(settle_events(ledger, prepared.data, places=places, **STEP).done) == 2
 
 
@@ -323,6 +325,7 @@ def test_globus_brings_products_while_others_go_on(prepared: World) -> None:
             open_transfers=lambda: Transfers(GLOBUS_TOKEN, url=server.url),
             here=Collection("bbb", f"/{prepared.data.name}"),
             patience_s=0,
+            may_be_synthetic=True,
         )
         report = settle_events(ledger, prepared.data, places=places, **STEP)
         ((op_id, reason),) = report.refused
@@ -332,6 +335,53 @@ def test_globus_brings_products_while_others_go_on(prepared: World) -> None:
         assert len(settle_events(ledger, prepared.data, places=places, **STEP).done) == 1
     assert len(globus.tasks) == 1
     assert not list((prepared.data / "globus" / "products").iterdir())
+
+
+def test_a_transfer_that_globus_forgot_or_failed_leaves_nothing_behind(prepared: World) -> None:
+    folder, ledger = prepared.hand_over("op1"), prepared.ledger
+    (event,) = ledger.pending_events()
+    ledger.settle(event, _refuse, refusals=(ProductsRefused,), **STEP)
+    order = {"products": f"globus://aaa/{folder.name}", "commit_hash": "c0ffee1", "actor": "ann"}
+    ledger.submit_ready("op1", **order)
+    globus = Globus({"aaa": folder.parent, "bbb": prepared.data.parent})
+    landing = prepared.data / "globus" / "products"
+    with LocalStoreServer(globus.app) as server:
+        places = Places(
+            open_transfers=lambda: Transfers(GLOBUS_TOKEN, url=server.url),
+            here=Collection("bbb", f"/{prepared.data.name}"),
+            patience_s=0,
+            may_be_synthetic=True,
+        )
+        settle_events(ledger, prepared.data, places=places, **STEP)
+        globus.tasks.clear()
+        ((_, reason),) = settle_events(ledger, prepared.data, places=places, **STEP).failed
+        assert "No such task" in reason
+        ledger.retry("op1", actor="olga")
+        ((_, reason),) = settle_events(ledger, prepared.data, places=places, **STEP).refused
+        assert "still brings" in reason
+        assert len(globus.tasks) == 1
+
+        (landing / "half").mkdir()
+        (note,) = landing.glob("*.json")
+        (landing / "half").rename(note.with_suffix(""))
+        globus.fail = "no room"
+        ((_, reason),) = settle_events(ledger, prepared.data, places=places, **STEP).refused
+        assert "no room" in reason
+        assert not list(landing.iterdir())
+        globus.fail = None
+        ledger.submit_ready("op1", **order)
+        settle_events(ledger, prepared.data, places=places, **STEP)
+        assert len(settle_events(ledger, prepared.data, places=places, **STEP).done) == 1
+
+
+def test_a_configured_store_takes_no_made_up_products_unless_told(prepared: World) -> None:
+    prepared.hand_over("op1")
+    real = load_settings().model_copy(update={"synthetic_products": None})
+    assert load_settings().takes_synthetic
+    ((_, reason),) = settle_events(prepared.ledger, prepared.data, places=places_of(real), **STEP).refused
+    assert "SYNTHET = T" in reason
+    assert "L2_SYNTHETIC_PRODUCTS" in reason
+    assert prepared.ledger.present("op1").state is State.WORKING
 
 
 def _refuse(_: Any) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class _Said:
     op_id: str
     inversion_id: str
     declared: Declared
+    may_be_synthetic: bool
     problems: list[str]
     findings: list[str]
 
@@ -72,6 +73,7 @@ def verify(
     inversion_id: str,
     dataset_ids: Sequence[str],
     declared: Declared | None = None,
+    may_be_synthetic: bool = False,
 ) -> VerifiedProducts:
     """Check the three product files in ``folder``, reading them plane by plane.
 
@@ -90,6 +92,9 @@ def verify(
         The level-1 datasets that were inverted, kept with the result.
     declared
         What is known of them; the wavelength axis, the lines and the slit positions are compared with it.
+    may_be_synthetic
+        Whether products that say of themselves that they are made up are taken; what does not fit
+        ``declared`` is then told of them and not refused.
 
     Raises
     ------
@@ -105,7 +110,7 @@ def verify(
         problems.append("The hand-over names no dataset that was inverted")
     if not folder.is_dir():
         raise ProductsRefused([*problems, f"The products folder {str(folder)!r} does not exist"])
-    said = _Said(op_id, inversion_id, declared or Declared(), problems, findings)
+    said = _Said(op_id, inversion_id, declared or Declared(), may_be_synthetic, problems, findings)
     for name in PRODUCT_FILES:
         one = _check_file(folder / name, said)
         if one is not None:
@@ -150,6 +155,13 @@ def _check_file(path: Path, said: _Said) -> _Seen | None:
                     (INVERSION_KEYWORD, said.inversion_id),
                 )
             }
+            is_synthetic = product.header(SYNTHETIC_KEYWORD) is True
+            if is_synthetic and not said.may_be_synthetic:
+                problems.append(
+                    f"{name} says {SYNTHETIC_KEYWORD} = T, and made-up products are not taken here"
+                    " (L2_SYNTHETIC_PRODUCTS)"
+                )
+                return None
             shape = product.shape()
             shape_problem = _shape_problem(shape, _AXES[name])
             if shape is None or shape_problem:
@@ -160,7 +172,7 @@ def _check_file(path: Path, said: _Said) -> _Seen | None:
                 found = _vector_problems(product, shape[1])
                 if not found:
                     lines, found, strange = check_axes(product, said.declared)
-                    is_told = product.header(SYNTHETIC_KEYWORD) is True or not said.declared.lines
+                    is_told = is_synthetic or not said.declared.lines
                     (findings if is_told else problems).extend(f"{name} {text}" for text in strange)
                 problems.extend(f"{name} {text}" for text in found)
             rows = tuple(_statistics(product, shape, name))
@@ -170,7 +182,7 @@ def _check_file(path: Path, said: _Said) -> _Seen | None:
                 ProductFile(name, size, digest, shape, share),
                 names_op=named[OP_KEYWORD],
                 names_inversion=named[INVERSION_KEYWORD],
-                synthetic=product.header(SYNTHETIC_KEYWORD) is True,
+                synthetic=is_synthetic,
                 statistics=rows,
                 lines=lines,
             )

@@ -152,7 +152,12 @@ class Store:
         )
         with LocalStoreServer(app) as server:
             try:
-                yield {"L2_STORE_URL": server.url, "L2_STORE_TOKEN": TOKEN}
+                # Products of tests are made up, which a configured store takes only when told so.
+                yield {
+                    "L2_STORE_URL": server.url,
+                    "L2_STORE_TOKEN": TOKEN,
+                    "L2_SYNTHETIC_PRODUCTS": "true",
+                }
             finally:
                 self.requests += [names for _, names in app.state.requests]
 

@@ -63,6 +63,9 @@ class Globus:
         task = request.path_params["task"]
         if self.fail:
             return JSONResponse({"status": "FAILED", "nice_status_short_description": self.fail})
+        if task not in self.tasks:
+            said = {"code": "ClientError.NotFound", "message": "No such task", "request_id": "r"}
+            return JSONResponse(said, status_code=404)
         order = self.tasks[task]
         if not order.get("seen"):
             order["seen"] = True

@@ -42,8 +42,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def check(folder: Path, **changes: Any) -> VerifiedProducts:
-    said = {"op_id": OP, "inversion_id": INVERSION, "dataset_ids": ["AAAAA"], **changes}
-    return verify(folder, **said)
+    said = {"op_id": OP, "inversion_id": INVERSION, "dataset_ids": ["AAAAA"], "may_be_synthetic": True}
+    return verify(folder, **{**said, **changes})  # type: ignore[arg-type]
 
 
 def rewrite(path: Path, change: Callable[[fits.HDUList], fits.HDUList | None]) -> None:
