@@ -36,6 +36,21 @@ from dagster_l2.wiring import open_ledger
 _OWN = ("VISP_", "frames.json", "frames_", "quicklook", "inputs.json", "cube", "staging.json")
 
 
+def telling(steps: list[str]) -> list[int]:
+    """Which of the steps are died at.
+
+    Each of our files before it gets its name: all before are there then, and its own content lies beside.
+    And each other kind of step once (writing and syncing a file, its folder, a frame, a plane of a cube),
+    as files are written by the same code.
+    """
+    own = [at for at, name in enumerate(steps) if any(word in name for word in _OWN)]
+    kinds: dict[str, int] = {}
+    for at in own:
+        verb, _, name = steps[at].rpartition(" ")
+        kinds.setdefault(f"{verb.split(' ')[0]} {verb.count(' ')} {'VISP_' in name}", at)
+    return sorted({at for at in own if steps[at].startswith("rename ")} | set(kinds.values()))
+
+
 def run(folder: Path, space: Path, store_url: str, op_id: str) -> None:
     """Stage the OP and make its cubes."""
     settings = Settings(data_dir=folder, frames_from=str(space), store_url=store_url)
@@ -106,9 +121,8 @@ def main(template: Path, work: Path, space: Path, store_url: str, op_id: str) ->
     whole = Path(shutil.copytree(template, work / "whole"))
     assert _apart(lambda: finish(whole)) == 0
     steps = whole.with_suffix(".steps").read_text().splitlines()
-    own = [at for at, name in enumerate(steps) if any(word in name for word in _OWN)]
     after_kill = {}
-    for at in own:
+    for at in telling(steps):
         some = Path(shutil.copytree(template, work / str(at)))
         ended = _apart(lambda some=some, at=at: finish(some, at))  # type: ignore[misc]
         assert ended == -signal.SIGKILL, (steps[at], ended)

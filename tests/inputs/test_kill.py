@@ -59,7 +59,7 @@ def make_template(folder: Path) -> Path:
     return folder
 
 
-def test_a_kill_at_every_step_changes_nothing(tmp_path: Path) -> None:
+def test_a_kill_at_any_step_changes_nothing(tmp_path: Path) -> None:
     space, template = tmp_path / "space", make_template(tmp_path / "template")
     app = store_app(RecordSet({"frameInventories": make_space(space)}), inversions_file=tmp_path / "i.sqlite")
     with LocalStoreServer(app) as server:
@@ -79,6 +79,11 @@ def test_a_kill_at_every_step_changes_nothing(tmp_path: Path) -> None:
     names = [f"VISP_{step}{stokes}.fits" for stokes, step in PLACES]
     renamed = (*names, "quicklook.png", "frames.json", "inputs.json", "cube_AAAAA.fits", "cubes.json")
     assert {f"rename {name}" for name in renamed} <= killed
+    # Every kind of step is died at.
+    kinds = {" ".join(step.split()[:-1]) for step in killed}
+    assert {"write", "fsync", "rename", "fsync the folder of"} <= kinds
+    assert any(kind.startswith("plane") for kind in kinds)
+    assert "fsync VISP_1I.fits" in killed
     assert {one["killed_at"]: one["state"] for one in found.values() if one["state"] != whole} == {}
     for one in found.values():  # nothing is fetched twice
         assert one["renamed"] == sorted(f"rename {name}" for name in names), one["killed_at"]
