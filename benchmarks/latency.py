@@ -1,7 +1,7 @@
 """Ready events dropped at once, to Published: time and processor time per inversion, and the peak of memory.
 
 The steps of a hand-over run in one process with the local store: verify, take home, picture, copy, messages,
-create, read back. What Dagster and dbt add to a run is in ``startup.py``.
+create, read back. Dagster's run and the dbt builds around it are not in it.
 """
 
 from __future__ import annotations

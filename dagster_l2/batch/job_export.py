@@ -48,11 +48,12 @@ JOB_TASKS_SCHEMA: dict[str, pl.DataType] = {
     "finished_at": pl.Datetime("us"),
     **_COUNTS,
     "retries": pl.String(),
+    "over_time": pl.String(),
 }
 
 
 def job_tasks_table(lake: Path) -> BronzeTable:
-    """Bronze's table of the tasks of ended jobs; ``retries`` is JSON, a count by cause."""
+    """Bronze's table of the tasks of ended jobs; ``retries`` and ``over_time`` are JSON by cause and time."""
     return BronzeTable(lake, "job_tasks", JOB_TASKS_SCHEMA)
 
 
@@ -102,6 +103,7 @@ def _row(job: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
         "finished_at": _naive(task["finished_at"]),
         **{name: metrics.get(name) for name in _COUNTS},
         "retries": json.dumps(retries, sort_keys=True) if retries else None,
+        "over_time": json.dumps(over_time) if (over_time := metrics.get("over_time")) else None,
     }
 
 

@@ -163,6 +163,9 @@ def test_the_warehouse_reads_what_came_and_the_check_of_the_scan_is_not_about_re
     assert warehouse.query(
         "select job_name, status, task_count, failed_task_count, requests from download_jobs"
     ) == [("reach", "FAILED", 3, 1, world.figure("l2_job_requests_total", job="reach"))]
+    assert warehouse.query(
+        "select list_sum([step.requests for step in requests_over_time]) = requests from download_jobs"
+    ) == [(True,)]
     check = windows_complete(warehouse=resource)
     assert isinstance(check, dg.AssetCheckResult)
     assert check.passed

@@ -29,7 +29,8 @@ renamed as (
         received_bytes::bigint as received_bytes,
         token_wait_s::double as token_wait_s,
         seconds::double as seconds,
-        retries
+        retries,
+        over_time
     from source
 )
 
