@@ -24,7 +24,7 @@ Make = Callable[..., dict[str, Any]]
 
 
 def datasets(world: World) -> pl.DataFrame:
-    return ScanTables.under(world.lake).datasets.scan().collect()
+    return ScanTables.under(world.lake).datasets.scan().sort("scanned_at").collect()
 
 
 def missing(world: World) -> dict[str, bool]:
