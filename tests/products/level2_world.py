@@ -36,7 +36,7 @@ def request(**changes: Any) -> Level2Request:
         "end_time": START + SHAPE.y * CADENCE,
         "bounding_box": "(59.93,-872.63),(-56.05,-991.35)",
         "created_at": datetime(2025, 9, 3, 19, 16, 58),
-        "software_commit": "c0ffee",
+        "software_commit": "c0ffee" * 6 + "c0ff",
         "rule_version": "r1",
     }
     return Level2Request(**{**said, **changes})

@@ -6,6 +6,7 @@ Here: the tree that ``dkist.load_dataset`` turns into an ``Inversion``. Its voca
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 import asdf
 import numpy as np
+from asdf.exceptions import AsdfWarning
 
 from dagster_l2.products.level2.asdf_nodes import (
     STANDARD,
@@ -74,8 +76,11 @@ def write_asdf(
             profiles=profiles,
         )
     }
-    with asdf.AsdfFile(tree, version=STANDARD) as file:
-        file.write_to(path)
+    with warnings.catch_warnings():
+        # Other packages bring extensions that need packages for reading, and none of them is used here.
+        warnings.filterwarnings("ignore", "asdf.* plugin from package", AsdfWarning)
+        with asdf.AsdfFile(tree, version=STANDARD) as file:
+            file.write_to(path)
 
 
 def _inventory(request: Level2Request, contents: Contents, steps: Steps) -> dict[str, Any]:

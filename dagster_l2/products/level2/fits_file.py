@@ -37,11 +37,13 @@ _CONSTANTS: Header = {
     "NPROPOS": 1,
     "NEXPERS": 1,
 }
+# Of the 80 characters of a card, without keyword, "= " and " / ".
+_VALUE_AND_COMMENT = 67
 _COMMENTS = {
     "DSETID": "the inversion",
     "NL1DSET": "level-1 datasets that were inverted",
     "CANONDS": "level-1 dataset whose frames place the steps",
-    "INVSOFT": "commit of the inversion software",
+    "INVSOFT": "commit of the inversion",
     "RULEVERS": "rules that found it invertible",
     "STEPNUM": "step of the slit, from 1",
     "NSTEPS": "steps of the slit",
@@ -152,9 +154,15 @@ class FitsWriter:
                 del hdu.header[keyword]
             for keyword, value in now.items():
                 if keyword not in before or before[keyword] != value:
-                    hdu.header[keyword] = (value, _COMMENTS.get(keyword, ""))
+                    hdu.header[keyword] = (value, _comment(keyword, value))
         self._before = headers
         return self._hdus
+
+
+def _comment(keyword: str, value: object) -> str:
+    """The comment of a keyword, where the card has room for it beside the value."""
+    comment = _COMMENTS.get(keyword, "")
+    return comment if len(f"{value!r}") + len(comment) <= _VALUE_AND_COMMENT else ""
 
 
 def moment(time: datetime) -> str:
