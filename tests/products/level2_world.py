@@ -21,6 +21,8 @@ CADENCE = timedelta(seconds=2.8)
 EXPOSURE = timedelta(seconds=0.4)
 SLIT_PIXELS = 3 * SHAPE.x  # three pixels of the frames make one of the products
 
+COMMIT = "c0ffee1" * 5 + "c0ffe"  # as long as a hash of git is
+
 
 def request(**changes: Any) -> Level2Request:
     said: dict[str, Any] = {
@@ -36,7 +38,7 @@ def request(**changes: Any) -> Level2Request:
         "end_time": START + SHAPE.y * CADENCE,
         "bounding_box": "(59.93,-872.63),(-56.05,-991.35)",
         "created_at": datetime(2025, 9, 3, 19, 16, 58),
-        "software_commit": "c0ffee" * 6 + "c0ff",
+        "software_commit": COMMIT,
         "rule_version": "r1",
     }
     return Level2Request(**{**said, **changes})
