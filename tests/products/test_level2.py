@@ -171,7 +171,7 @@ def test_headers_say_where_it_comes_from(files: Level2Files, inversion: Any) -> 
     said = {
         "LEVEL": 2, "INV_ID": world.INVERSION, "OBSPR_ID": world.OP, "PROP_ID": world.PROPOSAL,
         "EXPER_ID": "eid_1_118", "IP_ID": "id.82591.123456", "L1DSET01": "AAAAA", "L1DSET02": "BBBBB",
-        "INVSOFT": COMMIT, "RULEVERS": "r1", "SYNTHET": True, "STEPNUM": 2, "NSTEPS": 4,
+        "INVSOFT": world.COMMIT, "RULEVERS": "r1", "SYNTHET": True, "STEPNUM": 2, "NSTEPS": 4,
         "FILENAME": files.names[1], "OBJECT": "sunspot", "AO_LOCK": True,
     }  # fmt: skip
     assert {key: header[key] for key in said} == said

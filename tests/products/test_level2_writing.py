@@ -104,7 +104,7 @@ def test_stopped_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
 def test_the_manifest_lists_what_is_there(products: Path, files: Level2Files, tmp_path: Path) -> None:
     said = json.loads((files.folder / LEVEL2_MANIFEST).read_text())
     assert said["products"][FITTED_FILE] == sha256(products / FITTED_FILE)
-    assert said["request"]["software_commit"] == COMMIT
+    assert said["request"]["software_commit"] == world.COMMIT
     assert said["lines"] == world.LINES
     assert files.size == sum((files.folder / name).stat().st_size for name in files.names)
     check_level2(files)
