@@ -13,45 +13,56 @@ from collections.abc import Sequence
 
 import click
 
-_COMMANDS = {
-    "run": ("run", "One whole pass: scan, build, decide, preprocess, take hand-overs, publish, gold."),
-    "scan": ("run", "Scan the metadata store into bronze, and nothing else."),
-    "download": ("download", "Download REACH from the UDL into bronze, a day at a time."),
-    "jobs": ("jobs", "The jobs that download: list them, look into one, resume it, retry its failures."),
-    "status": ("look", "How things stand: age of the data, OPs by state, what waits."),
-    "queue": ("queue", "Who does what next, best first."),
-    "show": ("look", "Everything about one OP: verdict with reasons, state, hand-overs."),
-    "why": ("explain", "Why an OP can be inverted or not, in words."),
-    "what-if": ("explain", "Which OPs another threshold would move; it decides nothing."),
-    "replay": ("explain", "Decide again from what was known then: is the answer the same?"),
-    "history": ("look", "Every step an OP took."),
-    "sql": ("sql", "Query the analysts' DuckDB file."),
-    "claim": ("work", "Take an OP to invert it."),
-    "prioritize": ("people", "Set the priority of an OP, with a reason."),
-    "assign": ("people", "Say who should take an OP."),
-    "note": ("people", "Add a remark to an OP."),
-    "preprocess": ("preprocess", "Stage and check an OP's frames; with --cubes make cubes of them."),
-    "stage": ("stage", "Bring the level-1 frames of OPs here."),
-    "send": ("stage", "Let Globus send an OP's input package to the science side."),
-    "release": ("work", "Give a claimed OP back to the queue."),
-    "ready": ("work", "Say that the products of a claimed OP are ready."),
-    "inbox": ("inbox", "Every ready event that came in, and what became of it."),
-    "alerts": ("alerts", "What people were told of, and what waits to be."),
-    "withdraw": ("work", "Take back products that are not published yet, to redo them."),
-    "publish": ("work", "Approve and publish an Inverted OP (operators)."),
-    "reopen": ("work", "Open a Published OP again, with a reason (operators)."),
-    "retry": ("work", "Bring an OP in Error back to the state before it."),
-    "db": ("database", "The state database: upgrade it, check it."),
-    "ledger": ("ledger", "The ledger as a file: export it, import it."),
-    "backup": ("backup", "Copy away what cannot be made anew: ledger, bronze, manifests."),
-    "restore": ("backup", "Bring a backup into an empty data folder."),
-    "serve": ("service", "The ledger over HTTP, for machines and people with a token."),
-    "token": ("service", "The tokens of the service: add, list, revoke."),
-    "store": ("serve", "The local metadata store."),
-    "docs": ("docs", "Write the dbt docs with the lineage as one HTML file."),
-    "notebook": ("notebook", "Open the notebook on the analysts' DuckDB file (marimo)."),
-    "ui": ("serve", "Start the Dagster UI, its daemon and the local store."),
+_SECTIONS = {
+    "To look": {
+        "status": ("look", "How things stand: age of the data, OPs by state, what waits."),
+        "queue": ("queue", "Who does what next, best first."),
+        "show": ("look", "Everything about one OP: verdict with reasons, state, hand-overs."),
+        "history": ("look", "Every step an OP took."),
+        "why": ("explain", "Why an OP can be inverted or not, in words."),
+        "replay": ("explain", "Decide again from what was known then: is the answer the same?"),
+        "what-if": ("explain", "Which OPs another threshold would move; it decides nothing."),
+        "sql": ("sql", "Query the analysts' DuckDB file."),
+        "notebook": ("notebook", "Open the notebook on the analysts' DuckDB file (marimo)."),
+        "docs": ("docs", "Write the dbt docs with the lineage as one HTML file."),
+    },
+    "For scientists": {
+        "claim": ("work", "Take an OP to invert it."),
+        "release": ("work", "Give a claimed OP back to the queue."),
+        "ready": ("work", "Say that the products of a claimed OP are ready."),
+        "stage": ("stage", "Bring the level-1 frames of OPs here."),
+        "preprocess": ("preprocess", "Stage and check an OP's frames; with --cubes make cubes of them."),
+        "send": ("stage", "Let Globus send an OP's input package to the science side."),
+        "prioritize": ("people", "Set the priority of an OP, with a reason."),
+        "assign": ("people", "Say who should take an OP."),
+        "note": ("people", "Add a remark to an OP."),
+    },
+    "For operators": {
+        "run": ("run", "One whole pass: scan, build, decide, preprocess, take hand-overs, publish, gold."),
+        "scan": ("run", "Scan the metadata store into bronze, and nothing else."),
+        "publish": ("work", "Approve and publish an Inverted OP (operators)."),
+        "reopen": ("work", "Open a Published OP again, with a reason (operators)."),
+        "withdraw": ("work", "Take back products that are not published yet, to redo them."),
+        "retry": ("work", "Bring an OP in Error back to the state before it."),
+        "inbox": ("inbox", "Every ready event that came in, and what became of it."),
+        "alerts": ("alerts", "What people were told of, and what waits to be."),
+        "db": ("database", "The state database: upgrade it, check it."),
+        "ledger": ("ledger", "The ledger as a file: export it, import it."),
+        "backup": ("backup", "Copy away what cannot be made anew: ledger, bronze, manifests."),
+        "restore": ("backup", "Bring a backup into an empty data folder."),
+    },
+    "Downloads": {
+        "download": ("download", "Download REACH from the UDL into bronze, a day at a time."),
+        "jobs": ("jobs", "The jobs that download: list them, look into one, resume it, retry its failures."),
+    },
+    "To serve": {
+        "ui": ("serve", "Start the Dagster UI, its daemon and the local store."),
+        "serve": ("service", "The ledger over HTTP, for machines and people with a token."),
+        "token": ("service", "The tokens of the service: add, list, revoke."),
+        "store": ("serve", "The local metadata store."),
+    },
 }
+_COMMANDS = {name: said for section in _SECTIONS.values() for name, said in section.items()}
 
 # Dagster's own records are SQLite, too, and it lets these through.
 _DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
@@ -69,8 +80,9 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +90,8 @@ class _Lazy(click.Group):
 def l2(debug: bool) -> None:
     """From a solar telescope's level-1 datasets to published level-2 inversions.
 
-    Exit codes: 0 well, 1 something failed, 2 wrong use, 3 already running.
+    Exit codes: 0 well, 1 something failed, 2 wrong use, 3 already running,
+    130 stopped by Ctrl-C.
     """
 
 
