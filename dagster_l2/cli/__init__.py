@@ -62,7 +62,7 @@ _SECTIONS = {
         "store": ("serve", "The local metadata store."),
     },
 }
-_COMMANDS = {name: said for section in _SECTIONS.values() for name, said in section.items()}
+_COMMANDS = {name: entry for section in _SECTIONS.values() for name, entry in section.items()}
 
 # Dagster's own records are SQLite, too, and it lets these through.
 _DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
