@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
@@ -68,6 +69,17 @@ def test_a_job_leaves_one_file_of_everything_and_all_its_manifests(
     batch = place.root(summary) / "batches" / "batch-00000.json"
     assert batch.stat().st_mode & 0o222 == 0
     assert not (place.folder / "scratch" / f"job_{summary.job_id}").exists()
+
+
+def test_the_scratch_of_a_running_job_stays_between_its_tasks(place: Place) -> None:
+    """Another worker may be about to make its folder in it, or to look for chunks there."""
+    seen: list[bool] = []
+    watch_steps(lambda _step: seen.append(any((place.folder / "scratch").glob("job_*"))))
+    try:
+        place.run(days(4), definition=definition(batch_size=1))
+    finally:
+        watch_steps(None)
+    assert [stays for stays, _ in groupby(seen)] == [False, True, False]
 
 
 def test_a_second_run_asks_nothing_and_another_query_asks_for_its_own(

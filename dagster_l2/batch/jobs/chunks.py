@@ -115,7 +115,9 @@ class ChunkStore:
         for folder in folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-                folder.parent.rmdir()
+                # That of this job stays until the job ends: another worker may be about to use it.
+                if folder.parent != self.folder.parent:
+                    folder.parent.rmdir()
 
     def _hold(self, chunk: Chunk, fetched: FetchedChunk) -> StoredChunk:
         frame = self._cast(fetched.frame) if len(fetched.frame) else None

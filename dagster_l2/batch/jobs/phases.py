@@ -6,6 +6,7 @@ Anyone may ask; of several who want to move a job, one does. What a task does is
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from collections import Counter
@@ -200,6 +201,8 @@ def _end(order: JobOrder, store: TaskStore, job: JobState, tasks: Sequence[Task]
         # Before the job ends, so that who goes on after a death here removes the rest. A job with failures
         # may be retried, and is then merged anew.
         drop_merged_results(order, tasks)
+    with contextlib.suppress(OSError):
+        folders.scratch.rmdir()  # unless something is kept for another try
     if store.move(job, status=status):
         _LOG.log(
             logging.INFO if status is Status.SUCCESS else logging.WARNING,

@@ -241,7 +241,7 @@ class BatchWorker:
         """The scratch folders in which chunks of this window may lie."""
         jobs = jobs_without_result(self._engine, unit_id) | {self._order.job_id}
         root = self._folders.scratch.parent
-        return sorted(folder for job in jobs for folder in (root / f"job_{job}").glob("task_*"))
+        return sorted(folder for job in jobs for folder in _task_folders(root / f"job_{job}"))
 
     def _is_settled(self, window: Window, fetched_at: datetime) -> bool:
         return not self._source.can_change(window, fetched_at)
@@ -364,3 +364,10 @@ class BatchWorker:
             error=error,
         )
         self._folders.write(self._folders.task_manifest(task.task_id), manifest)
+
+
+def _task_folders(folder: Path) -> list[Path]:
+    try:
+        return list(folder.glob("task_*"))
+    except FileNotFoundError:  # its job ended, or its last chunk was taken over, in this very moment
+        return []
