@@ -7,7 +7,8 @@ handed what they need.
 from __future__ import annotations
 
 import json
-import re
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import write_json
 from dagster_l2.logs import LogFormat, log_as
+from dagster_l2.setting_kinds import (
+    PREFIX,
+    Folder,
+    GlobusCollection,
+    HttpAddress,
+    Memory,
+    Port,
+    SchemaName,
+    names_of_nothing,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -34,27 +45,29 @@ class Settings(BaseSettings):
     """The settings of one installation."""
 
     model_config = SettingsConfigDict(
-        env_prefix="L2_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    data_dir: Path = Field(REPOSITORY / "data", description="Everything written at run time.")
+    data_dir: Folder = Field(REPOSITORY / "data", description="Everything written at run time.")
     database_url: str | None = Field(None, description="State database; unset: data/l2.sqlite.")
-    db_schema: str = Field("l2", description="Schema of the state database on PostgreSQL.")
+    db_schema: SchemaName = Field("l2", description="Schema of the state database on PostgreSQL.")
 
-    store_url: str | None = Field(None, description="The metadata store; unset: the local store.")
+    store_url: HttpAddress | None = Field(None, description="The metadata store; unset: the local store.")
     store_token: SecretStr | None = Field(None, description="Sent raw in the Authorization header.")
     store_kind: Literal["graphql", "public"] = Field(
         "graphql", description="graphql: the store; public: the read-only dataset search."
     )
-    store_records: Path | None = Field(None, description="Folder or file of JSON dumps for the local store.")
-    store_port: int = Field(8765, description="Port of `l2 store serve`.")
-    store_timeout_s: float = Field(60.0, description="Seconds that one answer may stall.")
+    store_records: Folder | None = Field(
+        None, description="Folder or file of JSON dumps for the local store."
+    )
+    store_port: Port = Field(8765, description="Port of `l2 store serve`.")
+    store_timeout_s: float = Field(60.0, gt=0, description="Seconds that one answer may stall.")
     store_rate_max: float | None = Field(
         None, gt=0, description="Requests per second to the store at most, by all processes; unset: no limit."
     )
-    demo_observing_programs: int = Field(40, description="Size of the local store's generated records.")
+    demo_observing_programs: int = Field(40, ge=1, description="Size of the local store's generated records.")
 
-    udl_url: str | None = Field(
+    udl_url: HttpAddress | None = Field(
         None, repr=False, description="The UDL that REACH comes from; unset: the local store."
     )
     udl_token: SecretStr | None = Field(None, description="Sent behind Basic in the Authorization header.")
@@ -75,7 +88,9 @@ class Settings(BaseSettings):
         None, ge=1, description="Tasks of a job at once; unset: what its definition says."
     )
     dask_address: str | None = Field(None, description="A Dask scheduler; unset: a cluster of this machine.")
-    scratch_dir: Path | None = Field(None, description="Chunks of unfinished downloads; unset: data/scratch.")
+    scratch_dir: Folder | None = Field(
+        None, description="Chunks of unfinished downloads; unset: data/scratch."
+    )
 
     scratch_days: float = Field(
         30, ge=0, description="Chunks that a job which failed has kept for another try go after so many days."
@@ -86,16 +101,14 @@ class Settings(BaseSettings):
     scan_accept_missing: bool = Field(False, description="Mark missing ones even above a tenth at once.")
     scan_every: str = Field("0 */6 * * *", description="Cron of the pass, UTC.")
 
-    warehouse_memory: str = Field(
-        "4GB",
-        pattern=r"^[0-9.]+ ?[KMGT]i?B$",
-        description="Memory that DuckDB may take for a build of the warehouse, such as 4GB.",
+    warehouse_memory: Memory = Field(
+        "4GB", description="Memory that DuckDB may take for a build of the warehouse, such as 4GB."
     )
 
     publish: Literal["auto", "approve"] = Field(
         "auto", description="auto: the ready event publishes; approve: an operator does."
     )
-    publish_area: Path | None = Field(
+    publish_area: Folder | None = Field(
         None, description="Folder that published files are copied to; unset: data/published."
     )
     bus_url: SecretStr | None = Field(
@@ -117,24 +130,24 @@ class Settings(BaseSettings):
         1, ge=0, description="OPs at the head of the queue whose frames are staged, beside the claimed ones."
     )
     stage_quota_gb: float = Field(50.0, gt=0, description="Disk that all staged frames may take.")
-    store_collection: str | None = Field(
+    store_collection: GlobusCollection | None = Field(
         None, description="Globus collection of the store's frames, <uuid>:/path above the buckets."
     )
-    science_collection: str | None = Field(
+    science_collection: GlobusCollection | None = Field(
         None, description="Globus collection that transfer lists aim at, <uuid>:/path."
     )
 
-    local_collection: str | None = Field(
+    local_collection: GlobusCollection | None = Field(
         None, description="Globus collection of this machine, <uuid>:/path; the path is the data folder."
     )
     globus_token: SecretStr | None = Field(None, description="Access token for Globus transfers.")
-    globus_url: str | None = Field(None, description="Globus' transfer service; unset: Globus' own.")
-    s3_endpoint: str | None = Field(None, description="Address of the S3 store; unset: Amazon's.")
+    globus_url: HttpAddress | None = Field(None, description="Globus' transfer service; unset: Globus' own.")
+    s3_endpoint: HttpAddress | None = Field(None, description="Address of the S3 store; unset: Amazon's.")
     s3_region: str = Field("us-east-1", description="Region of the S3 store.")
     s3_key: str | None = Field(None, repr=False, description="Access key; unset: as AWS_… or a role says.")
     s3_secret: SecretStr | None = Field(None, description="Secret of the access key.")
 
-    products_root: Path | None = Field(
+    products_root: Folder | None = Field(
         None, description="Folder that relative places of products are below, such as a mounted share."
     )
     products_hosts: str = Field(
@@ -149,7 +162,7 @@ class Settings(BaseSettings):
         3, ge=0, description="Tries of a step that fails transiently; then, or at 0, a person must retry."
     )
 
-    service_port: int = Field(8770, description="Port of `l2 serve`.")
+    service_port: Port = Field(8770, description="Port of `l2 serve`.")
     service_rate_max: float | None = Field(
         50.0, gt=0, description="Requests per second that one token may send to the service, on the average."
     )
@@ -176,13 +189,6 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("store_collection", "science_collection", "local_collection")
-    @classmethod
-    def _collection(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[^:/]+:/.*", value):
-            raise ValueError("write it as <uuid>:/path")
-        return value
 
     @property
     def data(self) -> Path:
@@ -330,6 +336,8 @@ class Settings(BaseSettings):
             A configured store in a demo folder, records that are not there, or a public store to
             publish to.
         """
+        if self.data.is_file():
+            raise SettingsError(f"L2_DATA_DIR names {self.data}, which is a file; name a folder.")
         origin = self.origin
         if origin == "demo" and (not self.is_embedded_default or self.udl_url is not None):
             name = "L2_STORE_URL" if self.store_url else "L2_STORE_RECORDS"
@@ -366,10 +374,21 @@ def load_settings(*, restoring: bool = False) -> Settings:
         settings = Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "L2_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name} is not usable: {first['msg']}.") from None
+        name = PREFIX + str(first["loc"][0]).upper()
+        said = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name} is not usable: {said}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The file .env in {Path.cwd()} cannot be read ({error}).") from None
     if not restoring:
         settings.check_restored()
     settings.check()
     log_as(settings.log_format)
+    _tell_of_other_names()
     return settings
+
+
+@cache
+def _tell_of_other_names() -> None:
+    """Warn, once in a process, of variables that are meant as settings and are none."""
+    for sentence in names_of_nothing(Settings.model_fields):
+        logging.getLogger(__name__).warning(sentence)

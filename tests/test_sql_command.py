@@ -50,6 +50,13 @@ def test_on_the_screen(l2: Pipeline) -> None:
     assert l2.here("sql", "--csv", "select op_id, days from states where false").out == "op_id,days\n"
 
 
+def test_a_long_value_takes_no_more_than_its_line(l2: Pipeline) -> None:
+    done = l2.here("sql", "select repeat('ab', 500) as word, 1 as n")
+    assert [len(line) < 100 for line in done.out.splitlines()] == [True, True]
+    assert "aba…" in done.out
+    assert "--format json" in done.err
+
+
 def test_in_a_file(l2: Pipeline, tmp_path: Path) -> None:
     for name in ("a.json", "a.csv", "a.parquet"):
         assert name in l2.here("sql", QUERY, "--output", str(tmp_path / name)).err

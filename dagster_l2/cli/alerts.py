@@ -32,4 +32,4 @@ def alerts_command(limit: int, as_json: bool) -> None:
         }
         for alert in alerts
     ]
-    print_rows(rows, COLUMNS)
+    print_rows(rows, COLUMNS, empty="No alert was raised.")

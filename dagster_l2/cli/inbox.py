@@ -25,4 +25,4 @@ def inbox_command(op: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(rows, COLUMNS)
+        print_rows(rows, COLUMNS, empty="No ready event has come in.")

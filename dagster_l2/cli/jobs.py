@@ -54,7 +54,7 @@ def jobs_command(context: click.Context, limit: int, as_json: bool) -> None:
         }
         for row in rows
     ]
-    print_rows(shown)
+    print_rows(shown, empty="No job has run yet: `l2 scan` and `l2 download` start some.")
 
 
 @jobs_command.command("show")
@@ -131,6 +131,9 @@ def clean_command(days: float, dry_run: bool, as_json: bool) -> None:
     rows = [{"job": one.job_id, "what": one.what, "bytes": one.bytes} for one in found]
     if as_json:
         print_json({"removed": not dry_run, "leftovers": rows})
+        return
+    if not rows:
+        click.echo("Nothing to remove.")
         return
     print_rows(rows)
     megabytes = sum(one.bytes for one in found) / 1e6

@@ -81,7 +81,11 @@ def _print_past_status(moment: Moment, states: dict[str, int], as_json: bool) ->
 
 
 def _print_states(states: dict[str, int]) -> None:
-    print_rows([{"state": name, "OPs": count} for name, count in states.items()], ("state", "OPs"))
+    print_rows(
+        [{"state": name, "OPs": count} for name, count in states.items()],
+        ("state", "OPs"),
+        empty="No OP is known yet.",
+    )
 
 
 def _info(settings: Settings) -> dict[str, Any]:

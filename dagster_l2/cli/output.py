@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 _SHOWN_WARNINGS = 5
+_PIPE_WIDTH = 100_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -43,14 +44,16 @@ def print_json(content: Any) -> None:
     click.echo(json.dumps(content, indent=2, ensure_ascii=False, default=plain))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Print rows as a table; a terminal gets lines and colours, a pipe plain columns."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, *, empty: str = "(no rows)"
+) -> None:
+    """Print rows as a table, or say on standard error that there is nothing."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
-        click.echo("(no rows)", err=True)
+        click.echo(empty, err=True)
         return
     names = list(columns or rows[0])
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -59,7 +62,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
-    console = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False)
+    # In a pipe a row is a line, however long, so that grep and awk find whole ids.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
     console.print(table)
 
 
@@ -81,7 +85,7 @@ def shown(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, list | tuple):
-        return ", ".join(shown(item) for item in value)
+        return ", ".join(shown(item) for item in value) or "–"
     text = str(value)
     return text if text.isprintable() else ascii(text)
 

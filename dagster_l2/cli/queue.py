@@ -35,10 +35,10 @@ _SCORE_COLUMNS = ("rank", "op_id", "state", "responsible", "priority_score", "pr
 )
 @click.option("--overdue", is_flag=True, help="Only what has been in its state for too long.")
 @click.option("--parts", is_flag=True, help="Show what the score is made of.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1), help="How many; 20 in a table, all in JSON.")
 @json_option
 def queue_command(
-    whom: str | None, states: tuple[str, ...], overdue: bool, parts: bool, limit: int, as_json: bool
+    whom: str | None, states: tuple[str, ...], overdue: bool, parts: bool, limit: int | None, as_json: bool
 ) -> None:
     """Who does what next: merit from gold; state, claimer, priority and assignment live from the ledger.
 
@@ -60,6 +60,7 @@ def queue_command(
     if not rows:
         click.echo("Nothing waits.")
         return
+    limit = limit or 20
     print_rows(rows[:limit], (*_SCORE_COLUMNS, *part_columns(rows[0])) if parts else QUEUE_COLUMNS)
     if len(rows) > limit:
         click.echo(f"… and {len(rows) - limit} more (--limit).")

@@ -143,7 +143,7 @@ def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
             **own,
             ".venv/bin/l2 queue": "who does what next; then l2 show OP, l2 history OP",
             "make ui": "the Dagster UI: graph, runs, checks",
-            '.venv/bin/l2 sql "from op_latest_state"': "or any SQL on the analysts' file",
+            '.venv/bin/l2 sql "from proposals"': "or any SQL on the analysts' file",
             str(settings.gold): "the same with DuckDB, opened read only",
         }
     )

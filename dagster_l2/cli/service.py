@@ -65,7 +65,7 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(rows, TOKEN_COLUMNS)
+        print_rows(rows, TOKEN_COLUMNS, empty="No token was given out: `l2 token add NAME` does it.")
 
 
 @token_command.command("revoke")

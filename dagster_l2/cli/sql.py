@@ -5,19 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dagster_l2.cli.output import json_option, plain, print_json, print_rows
+from dagster_l2.cli.output import json_option, plain, print_json, print_pairs, print_rows, shown
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import write_durably
 from dagster_l2.gold import Answer, ask_gold, gold_to_parquet
 from dagster_l2.settings import load_settings
 
 FORMATS = ("table", "csv", "json", "parquet")
+MOST_SHOWN = 80
+"""Letters of a value that a table shows."""
 
 
 @click.command("sql")
@@ -65,7 +69,25 @@ def _format(wanted: str | None, output: Path | None, *, as_csv: bool, as_json: b
 
 
 def _table(answer: Answer, output: Path | None) -> None:  # noqa: ARG001 - like the other ways
-    print_rows(list(answer.rows()))
+    """A table; where the terminal is too narrow for it, each row as lines of name and value."""
+    rows, is_cut = [], False
+    for row in answer.rows():
+        cut = {name: _cut(value) for name, value in row.items() if len(shown(value)) > MOST_SHOWN}
+        is_cut = is_cut or bool(cut)
+        rows.append({**row, **cut})
+    widths = [max([len(name), *(len(shown(row[name])) for row in rows)]) for name in answer.names]
+    if rows and sys.stdout.isatty() and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+        for number, row in enumerate(rows, 1):
+            click.echo(f"row {number}")
+            print_pairs(row)
+    else:
+        print_rows(rows)
+    if is_cut:
+        click.echo("Long values are cut; --format json shows them whole.", err=True)
+
+
+def _cut(value: Any) -> str:
+    return f"{shown(value)[: MOST_SHOWN - 1]}…"
 
 
 def _json(answer: Answer, output: Path | None) -> None:

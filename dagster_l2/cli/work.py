@@ -40,7 +40,10 @@ as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the use
 
 def acting(name: str | None) -> str:
     """Who acts: ``name``, else the user."""
-    return name or getpass.getuser()
+    try:
+        return name or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        raise WrongUse("The user of this process has no name: say who acts with --as NAME.") from None
 
 
 def _writable(settings: Settings) -> Settings:
@@ -52,9 +55,8 @@ def _operator(settings: Settings, name: str | None) -> str:
     who = acting(name)
     if who not in settings.operator_names:
         known = ", ".join(sorted(settings.operator_names))
-        raise NotAllowed(
-            f"Only an operator may do this, and {who} is none: use --as with one of {known}, or L2_OPERATORS."
-        )
+        how = f"use --as with one of {known}, or L2_OPERATORS" if known else "L2_OPERATORS names nobody"
+        raise NotAllowed(f"Only an operator may do this, and {shown(who)} is none: {how}.")
     return who
 
 
@@ -261,6 +263,8 @@ def retry_command(
             rows = [{**_failure(ledger.present(op).details), **_shown_step(ledger.retry(op, actor=who))}]
     if as_json:
         print_json(rows[0] if op is not None else rows)
+    elif op is None and not errors:
+        click.echo("No such OP is in Error." if step or error_class else "No OP is in Error.")
     elif op is None:
         click.echo(f"{len(rows)} of {len(errors)} in Error are back; the next pass goes on with them.")
         if rows:

@@ -41,7 +41,7 @@ def new_inversion_id() -> str:
 
 def shown(op_id: str) -> str:
     """An id from outside, fit for one sentence."""
-    return op_id if op_id.isprintable() and len(op_id) <= 100 else f"{op_id[:100]!a}"
+    return op_id if op_id.strip() and op_id.isprintable() and len(op_id) <= 100 else f"{op_id[:100]!a}"
 
 
 def described(present: Present) -> str:
