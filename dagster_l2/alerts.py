@@ -41,6 +41,7 @@ MANY_MISSING = "TooManyMissing"
 
 WEBHOOK, MAIL = "webhook", "mail"
 _AT_ONCE = 50
+_OF_THIS_ONE = (400, 413, 422)
 _STALL_S = 10.0
 _PASSED_ON = ("taken", "duplicate")
 _OPERATOR = "operator"
@@ -71,9 +72,16 @@ class Alert:
 
 
 class NotDelivered(L2Error):
-    """A receiver did not take an alert; it is tried again."""
+    """A receiver did not take an alert; it is tried again.
+
+    ``is_of_this_one``: it answers, and what it does not take is this one; others may go out.
+    """
 
     transient = True
+
+    def __init__(self, sentence: str, *, is_of_this_one: bool = False) -> None:
+        super().__init__(sentence)
+        self.is_of_this_one = is_of_this_one
 
 
 def tell(settings: Settings, ledger: Ledger, failed_runs: Iterable[FailedRun]) -> int:
@@ -89,7 +97,7 @@ def tell(settings: Settings, ledger: Ledger, failed_runs: Iterable[FailedRun]) -
             known = ledger.alert_causes()
             for alert in wanted(settings, ledger, failed_runs):
                 if alert.cause not in known:
-                    details = {name: text for name, text in asdict(alert).items() if name not in _COLUMNS}
+                    details = {name: said for name, said in asdict(alert).items() if name not in _COLUMNS}
                     ledger.raise_alert(alert.cause, kind=alert.kind, ways=list(ways), details=details)
             return sum(_send_all(ledger, way, send) for way, send in ways.items())
     except AlreadyRunning:
@@ -117,7 +125,7 @@ def _of_run(run: FailedRun) -> Alert:
     is_missing = run.error == MANY_MISSING
     # Numbers and ids differ from run to run.
     said = "" if is_missing else re.sub(r"[0-9a-f]{6,}|[0-9]+", "#", run.sentence)
-    digest = hashlib.sha256(said.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     kind = "scan_missing" if is_missing else "run_failed"
     look = "l2 scan --accept-missing, if they are really gone" if is_missing else "l2 ui"
     what = run.sentence if is_missing else f"The run {run.run_id[:8]} of {run.job} failed: {run.sentence}"
@@ -215,6 +223,8 @@ def _send_all(ledger: Ledger, way: str, send: Send) -> int:
             send(body_of(alert))
         except NotDelivered as error:
             _LOG.warning("%s", error)
+            if error.is_of_this_one:
+                continue
             break
         ledger.record_alert_delivery(alert.alert_id, way)
         sent += 1
@@ -241,7 +251,10 @@ def _post(url: str, content: dict[str, Any]) -> None:
         # Addresses of webhooks are secrets, so the error's own words are not told.
         raise NotDelivered(f"The receiver of alerts does not answer ({type(error).__name__}).") from None
     if not answer.is_success:
-        raise NotDelivered(f"The receiver of alerts answered {answer.status_code}.")
+        status = answer.status_code
+        raise NotDelivered(
+            f"The receiver of alerts answered {status}.", is_of_this_one=status in _OF_THIS_ONE
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +308,5 @@ class MailServer:
                     server.login(self.user, self.password or "")
                 server.send_message(mail)
         except (OSError, smtplib.SMTPException) as error:
-            raise NotDelivered(f"The mail server of alerts took none ({type(error).__name__}).") from None
+            sentence = f"The mail server of alerts took none ({type(error).__name__})."
+            raise NotDelivered(sentence, is_of_this_one=isinstance(error, smtplib.SMTPDataError)) from None

@@ -20,7 +20,7 @@ from dagster_l2.batch import batch_attempts, kept_jobs, take_jobs
 from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.files import only_one, sha256, write_durably, write_json
 from dagster_l2.lake import committed_files, done_path, read_manifest
-from dagster_l2.ledger import Ledger
+from dagster_l2.ledger import Ledger, check_known
 from dagster_l2.settings import RESTORE_MARK, Settings
 from dagster_l2.shelves import BadBackup, Shelf, Source, copied, open_shelf, open_source
 
@@ -133,13 +133,18 @@ def restore(
     BackupFailed
         When the data folder holds something.
     LedgerUnavailable
-        When the state database holds something, or is of another version.
+        When the state database holds something, or the backup is of a newer version.
     """
     data = settings.data
     with open_source(source.expanduser()) as shelf:
         content = shelf.content
         if content.get("format") != FORMAT:
-            raise BadBackup(f"{source} has format {content.get('format')!r}, which this version can't read.")
+            raise BadBackup(
+                f"{source} was written by version {content.get('version')} in a format that this one can't"
+                " read; install that version."
+            )
+        if not files_only:
+            check_known(str(content.get("ledger_revision")), str(source))
         text = json.dumps(content, sort_keys=True).encode()
         _begin(data, hashlib.sha256(text).hexdigest(), source)
         with only_one(data / "locks" / "restore.lock", "A restore"):

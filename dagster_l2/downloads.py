@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -339,29 +340,38 @@ def go_on(
 
 
 def clean_jobs(
-    settings: Settings, ledger: Ledger, *, older_than_days: float, dry_run: bool = False
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    older_than_days: float | None,
+    most: int | None = None,
+    dry_run: bool = False,
 ) -> list[Leftover]:
     """Remove what jobs that have ended leave and nobody needs: working folders, and scratch that is old.
 
     Parameters
     ----------
     older_than_days
-        Working folders go of jobs that succeeded at least so long ago and whose rows are in bronze.
+        Working folders go of jobs that succeeded at least so long ago and whose rows are in bronze; with
+        None they stay, and only scratch goes.
+    most
+        Of either kind so many at most, so that it may be called often.
     dry_run
         Only find them.
     """
     store, scratch = open_jobs(settings, ledger).store, settings.scratch
-    found = [
-        *finished_folders(
+    finished: Iterator[Leftover] = iter(())
+    if older_than_days is not None:
+        finished = finished_folders(
             store,
             settings.jobs_folder,
             scratch,
             older_than=timedelta(days=older_than_days),
             # The rows of a scan are in bronze batch by batch, all of them when it has come to its end.
             is_taken_over=lambda folders: (folders.root / SCAN_END).exists(),
-        ),
-        *old_scratch(store, scratch, older_than=timedelta(days=settings.scratch_days)),
-    ]
+        )
+    kept_for_retries = old_scratch(store, scratch, older_than=timedelta(days=settings.scratch_days))
+    found = [*islice(finished, most), *islice(kept_for_retries, most)]
     for leftover in () if dry_run else found:
         leftover.remove()
     return found

@@ -112,7 +112,7 @@ def staging_of(settings: Settings, op: str, *, with_quota: bool = True) -> dict[
         return None
     quota = {}
     if with_quota:
-        from dagster_l2.staging import taken_bytes
+        from dagster_l2.quota import taken_bytes
 
         quota = {"taken_bytes": taken_bytes(settings), "quota_bytes": int(settings.stage_quota_gb * 1e9)}
     return {"folder": folder, **content, **quota}

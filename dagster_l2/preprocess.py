@@ -23,8 +23,9 @@ from dagster_l2.inputs import (
     write_package,
 )
 from dagster_l2.ledger import Ledger, Present
+from dagster_l2.quota import over_quota, staging_lock
 from dagster_l2.settings import Settings
-from dagster_l2.staging import over_quota, stage, staging_lock
+from dagster_l2.staging import stage
 from dagster_l2.wiring import open_store
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 
 from dagster_l2.alerts import tell, ways_of
 from dagster_l2.doors import take_in
+from dagster_l2.downloads import clean_jobs
 from dagster_l2.holds import APPROVED, WAITS, is_held, waits_for
 from dagster_l2.jobs import HANDOVER, handover_job
 from dagster_l2.ledger import Ledger, State
@@ -18,6 +19,7 @@ from dagster_l2.resources import L2
 from dagster_l2.settings import Settings
 
 RETRY_AFTER = timedelta(minutes=5)
+_FOLDERS_AT_ONCE = 20  # what is removed is read first, to see that it lies whole elsewhere
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -101,13 +103,17 @@ def build_retention_sensor() -> dg.SensorDefinition:
     """The sensor that lets go of old records; it starts no run."""
 
     @dg.sensor(
-        name="old_runs",
+        name="old_records",
         minimum_interval_seconds=3600,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Deletes Dagster's records of runs that ended L2_RUN_DAYS ago.",
+        description="Lets go of records of runs (L2_RUN_DAYS), working folders of jobs (L2_JOB_DAYS) and what"
+        " failed jobs keep for another try (L2_SCRATCH_DAYS).",
     )
-    def old_runs(context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]) -> dg.SkipReason:
+    def old_records(context: dg.SensorEvaluationContext, l2: dg.ResourceParam[L2]) -> dg.SkipReason:
         gone = forget_old_runs(context.instance, l2.settings.run_days)
-        return dg.SkipReason(f"{gone} records of old runs are deleted.")
+        with l2.ledger() as ledger:
+            days = l2.settings.job_days or None
+            left = clean_jobs(l2.settings, ledger, older_than_days=days, most=_FOLDERS_AT_ONCE)
+        return dg.SkipReason(f"{gone} records of old runs and {len(left)} folders of old jobs are deleted.")
 
-    return old_runs
+    return old_records

@@ -179,6 +179,12 @@ class Settings(BaseSettings):
         365, ge=0, description="Days that Dagster's records of ended runs are kept; 0: for ever."
     )
 
+    job_days: float = Field(
+        90,
+        ge=0,
+        description="Days that working folders of merged jobs are kept; 0: for ever.",
+    )
+
     operators: str = Field("operator", description="Names that may act for others, separated by commas.")
     log_format: LogFormat | None = Field(
         None, description="text or json: log lines on standard error; unset: warnings only."

@@ -25,7 +25,6 @@ from dagster_l2.files import (
     AlreadyRunning,
     only_one,
     remove_leftovers,
-    safe_name,
     write_durably,
     write_json,
 )
@@ -44,7 +43,6 @@ from dagster_l2.inputs import (
     absent,
     bytes_of,
     check_frames,
-    evict,
     is_staged,
     mark_staged,
     package_folder,
@@ -53,12 +51,12 @@ from dagster_l2.inputs import (
     read_listing,
     read_package,
     remove_frames,
-    staged_bytes,
     write_http_list,
     write_listing,
 )
 from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
 from dagster_l2.queue import live_queue
+from dagster_l2.quota import evict_published, make_room, over_quota, staging_lock
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import without_secrets
 from dagster_l2.store import StoreClient, StoreError
@@ -68,7 +66,6 @@ from dagster_l2.wiring import has_objects, open_objects, store_name
 HAVE_PACKAGE = (State.PREPROCESSED, State.WORKING, State.INVERTED)
 _BEGUN = "staging.json"
 _LOG = logging.getLogger(__name__)
-_GB = 10**9
 
 
 @dataclass
@@ -89,6 +86,8 @@ class Staging:
 
     Parameters
     ----------
+    spare
+        OPs whose frames may go where there is no room, those first that come last here.
     progress
         Told an OP, how many of its frames are here, of how many, as they come.
     """
@@ -99,9 +98,11 @@ class Staging:
         ledger: Ledger,
         *,
         run_id: str | None,
+        spare: Iterable[str] = (),
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._settings, self._ledger = settings, ledger
+        self._spare = list(spare)
         self._run_id, self._progress = run_id, progress
         self.report = StageReport()
 
@@ -174,6 +175,7 @@ class Staging:
             self.report.already.append(op_id)
             return
         need = bytes_of([frame for frame in frames if frame.object_key in set(absent(folder, frames))])
+        self.report.evicted += make_room(self._settings, need, self._spare)
         reason = over_quota(self._settings, need)
         if reason is not None:
             self.report.left_out.append((op_id, reason))
@@ -288,25 +290,6 @@ def _forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def staging_lock(settings: Settings, op_id: str) -> Path:
-    """The lock that whoever writes into the frames of an OP holds."""
-    return settings.data / "locks" / f"stage-{safe_name(op_id)}.lock"
-
-
-def over_quota(settings: Settings, need: int) -> str | None:
-    """Why so many more bytes may not be written; None when they may."""
-    taken = taken_bytes(settings)
-    if need + taken <= settings.stage_quota_gb * _GB:
-        return None
-    return f"its {need / _GB:.3g} GB would exceed L2_STAGE_QUOTA_GB; {taken / _GB:.3g} GB are taken"
-
-
-def taken_bytes(settings: Settings) -> int:
-    """What the staged frames and cubes of all OPs take."""
-    root = settings.data / "inputs"
-    return sum(staged_bytes(path) for path in root.iterdir()) if root.is_dir() else 0
-
-
 def _begun(folder: Path) -> str:
     """The id of the staging that goes on until all frames are here; a killed one is gone on with."""
     path = folder / _BEGUN
@@ -329,12 +312,11 @@ def stage_next(
 ) -> StageReport:
     """Stage what is claimed and the head of the queue, and remove what is published.
 
-    Without an object space only the latter.
+    Where the quota leaves no room, frames go that nobody waits for: of OPs that cannot be inverted any more,
+    then of those that are last in the queue. Without an object space nothing is staged.
     """
     presents = ledger.present_all()
     evicted = evict_published(settings, presents.values())
-    if not has_objects(settings):
-        return StageReport(evicted=evicted)
     wanted = [present for present in presents.values() if present.state is State.WORKING]
     try:
         ranked = [row["op_id"] for row in live_queue(settings.gold, ledger)]
@@ -344,8 +326,21 @@ def stage_next(
     known = [presents[op] for op in ranked if op in presents]
     ready = [present for present in known if present.state is State.PREPROCESSED]
     wanted += ready[: settings.stage_first]
+    spare = [present.op_id for present in ready[settings.stage_first :]]
+    spare += [op_id for op_id, present in presents.items() if present.state is State.NOT_INVERTIBLE]
+    evicted += make_room(settings, 0, spare)
+    if not has_objects(settings):
+        return StageReport(evicted=evicted)
     return stage(
-        settings, ledger, store, wanted, actor=actor, run_id=run_id, evicted=evicted, progress=progress
+        settings,
+        ledger,
+        store,
+        wanted,
+        actor=actor,
+        run_id=run_id,
+        evicted=evicted,
+        spare=spare,
+        progress=progress,
     )
 
 
@@ -358,6 +353,7 @@ def stage(
     actor: str,
     run_id: str | None,
     evicted: Iterable[str] = (),
+    spare: Iterable[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> StageReport:
     """Stage these OPs, one after the other.
@@ -369,7 +365,7 @@ def stage(
     """
     with ExitStack() as stack:
         objects = stack.enter_context(open_objects(settings, store))
-        staging = Staging(settings, ledger, run_id=run_id, progress=progress)
+        staging = Staging(settings, ledger, run_id=run_id, spare=spare, progress=progress)
         staging.report.evicted.extend(evicted)
         for present in presents:
             if present.state in HAVE_PACKAGE:
@@ -388,12 +384,3 @@ def complete_job(settings: Settings, ledger: Ledger, job_id: str, *, actor: str)
     if present.state in HAVE_PACKAGE:
         staging.complete(present, jobs, job_id, actor=actor)
     return staging.report
-
-
-def evict_published(settings: Settings, presents: Iterable[Present]) -> list[str]:
-    """Remove the staged frames of published OPs; nobody needs them here any more."""
-    out = []
-    for present in presents:
-        if present.state is State.PUBLISHED and evict(package_folder(settings.data, present.op_id)):
-            out.append(present.op_id)
-    return out

@@ -43,14 +43,17 @@ class Receiver:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.status = 204
+        self.refused: str | None = None
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if receiver.status < 300:
+                is_odd = body["details"].get("job") == receiver.refused is not None
+                status = 422 if is_odd else receiver.status
+                if status < 300:
                     receiver.bodies.append(body)
-                self.send_response(receiver.status)
+                self.send_response(status)
                 self.end_headers()
 
             def log_message(self, *_arguments: object) -> None:
@@ -148,6 +151,19 @@ def test_a_receiver_that_is_down_loses_nothing(
     assert [list(alert.delivered) for alert in ledger.alerts()] == [["webhook"], ["webhook"]]
     receiver.stop()
     assert tell(settings, ledger, [_run_that_failed(job="scan_store")]) == 0
+
+
+def test_an_alert_that_is_not_taken_or_hard_to_write_down_stops_no_other(
+    settings: Settings, ledger: Ledger, receiver: Receiver
+) -> None:
+    receiver.refused = "whole_pass"
+    odd = _run_that_failed(job="handover" + "Ω" * 2000, sentence="no \ud800 file \0")
+    for sent in (2, 0):
+        assert tell(settings, ledger, [_run_that_failed(), odd, _run_that_failed(job="scan_store")]) == sent
+    assert "no ? file ?" in receiver.bodies[0]["what"]
+    receiver.refused = None
+    assert tell(settings, ledger, []) == 1
+    assert [body["details"]["job"] for body in receiver.bodies[1:]] == ["scan_store", "whole_pass"]
 
 
 def test_a_run_that_fails_again_for_the_same_reason_is_one_cause_until_one_goes_well(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,20 +30,15 @@ def backup_command(target: Path, extras: tuple[str, ...], as_json: bool) -> None
 
     settings = load_settings()
     with open_ledger(settings) as ledger, Counter() as counter:
-        kept = back_up(
-            settings,
-            ledger,
-            target,
-            extras=extras,
-            progress=lambda done, total: counter.say(f"  {done:,} of {total:,} files"),
-        )
+        kept = back_up(settings, ledger, target, extras=extras, progress=_told(counter))
     if as_json:
         print_json({"target": target, **asdict(kept)})
-        return
-    click.echo(
-        f"{target} holds {kept.files:,} files ({kept.bytes / 1e6:,.1f} MB; copied now: {kept.copied_files:,},"
-        f" {kept.copied_bytes / 1e6:,.1f} MB) and {kept.ledger_rows:,} rows of the ledger."
-    )
+    else:
+        click.echo(
+            f"{target} holds {kept.files:,} files ({kept.bytes / 1e6:,.1f} MB; copied now:"
+            f" {kept.copied_files:,}, {kept.copied_bytes / 1e6:,.1f} MB) and {kept.ledger_rows:,} rows of the"
+            " ledger."
+        )
 
 
 @click.command("restore")
@@ -55,16 +51,16 @@ def restore_command(source: Path, files_only: bool, as_json: bool) -> None:
 
     settings = load_settings(restoring=True)
     with Counter() as counter:
-        kept = restore(
-            settings,
-            source,
-            files_only=files_only,
-            progress=lambda done, total: counter.say(f"  {done:,} of {total:,} files"),
-        )
+        kept = restore(settings, source, files_only=files_only, progress=_told(counter))
     if as_json:
         print_json({"source": source, **asdict(kept)})
-        return
-    click.echo(
-        f"{settings.data} holds again what was backed up at {kept.created_at}: {kept.files:,} files and"
-        f" {kept.ledger_rows:,} rows of the ledger. Next: `l2 db check`, and `l2 run`, which makes gold anew."
-    )
+    else:
+        click.echo(
+            f"{settings.data} holds again what was backed up at {kept.created_at}: {kept.files:,} files and"
+            f" {kept.ledger_rows:,} rows of the ledger. Next: `l2 db check`, and `l2 run`, which makes gold"
+            " anew."
+        )
+
+
+def _told(counter: Counter) -> Callable[[int, int], None]:
+    return lambda done, total: counter.say(f"  {done:,} of {total:,} files")

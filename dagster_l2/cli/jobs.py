@@ -175,6 +175,7 @@ def _content(settings: Settings, job_id: str) -> dict[str, Any]:
     from dagster_l2.downloads import open_jobs
     from dagster_l2.wiring import open_ledger
 
+    merged = (_read(settings, job_id, "aggregation/manifest.json") or {}).get("output_file")
     with open_ledger(settings) as ledger:
         jobs = open_jobs(settings, ledger)
         state = jobs.store.job(job_id)
@@ -184,7 +185,7 @@ def _content(settings: Settings, job_id: str) -> dict[str, Any]:
     return {
         **_state(state),
         "summary": _read(settings, job_id, "summary.json"),
-        "output": (_read(settings, job_id, "aggregation/manifest.json") or {}).get("output_file"),
+        "output": jobs.folders(job_id).found(merged) if merged else None,
         "tasks": [
             {"group": group, "status": status, "tasks": count} for (group, status), count in tasks.items()
         ],

@@ -22,6 +22,7 @@ from dagster_l2.ledger.errors import (
 )
 from dagster_l2.ledger.exporting import Growing
 from dagster_l2.ledger.ledger import Ledger
+from dagster_l2.ledger.migrate import check_known
 from dagster_l2.ledger.people import ASSIGNED, NOTE, PRIORITY, PRIORITY_LEVELS
 from dagster_l2.ledger.records import (
     Annotation,
@@ -99,6 +100,7 @@ __all__ = [
     "UnknownOp",
     "Verdict",
     "check_database",
+    "check_known",
     "mermaid",
     "moves",
     "new_inversion_id",

@@ -5,6 +5,7 @@ What is worth an alert is for the caller to say, and how it is sent, too.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dagster_l2.ledger.base import Base
-from dagster_l2.ledger.columns import as_details, text
+from dagster_l2.ledger.columns import LONGEST_ID, as_details, readable, text
 from dagster_l2.ledger.database import Refused
 from dagster_l2.ledger.records import RaisedAlert
 from dagster_l2.ledger.tables import alert_deliveries, alerts
@@ -31,11 +32,12 @@ class Alerts(Base):
         ways
             By which it is to go out; one that is added later does not repeat the past.
         """
+        cause = _key(cause)
         values = {
-            "cause": text(cause, "cause of the alert"),
+            "cause": cause,
             "kind": text(kind, "kind of the alert"),
             "raised_at": datetime.now(UTC),
-            "details": as_details({**details, "ways": sorted(ways)}),
+            "details": as_details({**_said(details), "ways": sorted(ways)}),
         }
         try:
             with self._database.writing() as connection:
@@ -82,3 +84,18 @@ class Alerts(Base):
 
 def _raised(row: sa.Row[Any], delivered: Mapping[str, datetime]) -> RaisedAlert:
     return RaisedAlert(**row._mapping, delivered=dict(delivered))
+
+
+def _key(cause: str) -> str:
+    """A cause that both databases store, whatever ids are in it: an alert must not stop all others."""
+    kept = readable(cause)
+    if kept == cause and len(cause.encode()) <= LONGEST_ID:
+        return cause
+    return f"{kept[:60]}~{hashlib.sha256(cause.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _said(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: readable(said) if isinstance(said, str) else _said(said) if isinstance(said, Mapping) else said
+        for name, said in details.items()
+    }

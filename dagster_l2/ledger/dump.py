@@ -23,7 +23,7 @@ from dagster_l2.ledger.chain import BadDump, Chain, Dumped, Line, content, verif
 from dagster_l2.ledger.database import translate
 from dagster_l2.ledger.errors import LedgerUnavailable
 from dagster_l2.ledger.guards import APPEND_ONLY
-from dagster_l2.ledger.migrate import head
+from dagster_l2.ledger.migrate import check_known, head
 from dagster_l2.ledger.tables import metadata
 
 _PAGE = 2_000
@@ -69,23 +69,20 @@ class Dumping(Base):
         """Take a dump into this ledger, which must be empty: all of it in one transaction, or nothing.
 
         The whole chain of hashes is verified before the first row goes in, and every row goes through the
-        guards. A second time it finds that all is there and does nothing.
+        guards. A second time it finds that all is there and does nothing. The dump may be of an older
+        revision: tables that came later stay empty.
 
         Raises
         ------
         BadDump
             When a line is not as it was written, or a row is refused; names the line.
         LedgerUnavailable
-            When the ledger has other rows already, or is at another revision.
+            When the ledger has other rows already, or the dump is of a newer version.
         """
         tables = _tables(others)
         with path.open("rb") as file:
             dump = verify(_counted(file, _ticking(progress, "verified")), str(path))
-            if dump.revision != head():
-                raise LedgerUnavailable(
-                    f"{path} was written at revision {dump.revision} and this ledger is at {head()};"
-                    " bring the older one up to date with `l2 db upgrade`, and export again."
-                )
+            check_known(dump.revision, str(path))
             file.seek(0)
             with self._database.writing() as connection:
                 _keep_others_out(connection, tables)
@@ -101,7 +98,7 @@ class Dumping(Base):
         self, connection: sa.Connection, dump: Dumped, tables: dict[str, sa.Table], path: Path
     ) -> None:
         """Raise unless the rows that are there are those of ``dump``."""
-        chain = Chain(head())
+        chain = Chain(dump.revision)
         for _line in _lines(connection, chain, tables, lambda _rows: None):
             pass
         if chain.hash != dump.hash:

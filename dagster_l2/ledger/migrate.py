@@ -34,9 +34,29 @@ def config(connection: sa.Connection | None = None, schema: str | None = None) -
     return settings
 
 
+def revisions() -> list[str]:
+    """The revisions this code knows, oldest first: the number that the file of each begins with."""
+    return sorted(path.name.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
 def head() -> str:
-    """The newest revision this code knows: the number that its file begins with."""
-    return max(path.name.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+    """The newest revision this code knows."""
+    return revisions()[-1]
+
+
+def check_known(written_at: str, what: str) -> None:
+    """Refuse what was written at a revision of the schema that this code does not know.
+
+    Raises
+    ------
+    LedgerUnavailable
+        One sentence that names ``what``.
+    """
+    if written_at not in revisions():
+        raise LedgerUnavailable(
+            f"{what} was written by a newer version (revision {written_at}, and this one knows up to"
+            f" {head()}); install that version."
+        )
 
 
 def revision(connection: sa.Connection, schema: str | None) -> str | None:

@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
@@ -24,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from dagster_l2.batch import RunSummary
 from dagster_l2.errors import L2Error, one_sentence_of
 from dagster_l2.files import watch_steps
+from tests.apart import apart
 
 from .failing_disk import Disk
 from .job_kit import Place, days, definition
@@ -57,19 +57,6 @@ def merged(folder: Path) -> bytes:
     assert json.loads((folder / "jobs" / job.job_id / "manifest.json").read_text())["status"] == "SUCCESS"
     assert not list((folder / "jobs").glob("*/tasks/*/results.parquet"))
     return output.read_bytes()
-
-
-def _apart(work: Callable[[], None]) -> int:
-    """Do something in a copy of this process; its exit code, or the signal that ended it, negative."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _die_at(folder: Path, at: int) -> None:
@@ -124,19 +111,19 @@ def main(mode: str, template: Path, folder: Path, part: int, parts: int) -> None
     gc.disable()  # a collection in a copy would touch, and so copy, every page
     whole = copy(template, folder / "whole")
     count = _steps if mode == "kill" else _operations
-    assert _apart(lambda: count(whole)) == 0
+    assert apart(lambda: count(whole)) == 0
     steps = json.loads((whole / "steps.json").read_text())
     after, said = {}, {}
     for at in range(part, len(steps), parts):
         some = copy(template, folder / str(at))
         if mode == "kill":
-            ended = _apart(lambda some=some, at=at: _die_at(some, at))  # type: ignore[misc]
+            ended = apart(lambda some=some, at=at: _die_at(some, at))  # type: ignore[misc]
             assert ended == -signal.SIGKILL, (steps[at], ended)
         else:
-            ended = _apart(lambda some=some, at=at: _be_refused(some, at))  # type: ignore[misc]
+            ended = apart(lambda some=some, at=at: _be_refused(some, at))  # type: ignore[misc]
             assert ended == 0, (steps[at], ended)
             said[at] = json.loads((some / "said.json").read_text())
-        code = _apart(lambda some=some: _finish(some))  # type: ignore[misc]
+        code = apart(lambda some=some: _finish(some))  # type: ignore[misc]
         after[at] = (some / "digest").read_text() if code == 0 else f"exit code {code}"
         shutil.rmtree(some)
     report = {"steps": steps, "merged": (whole / "digest").read_text(), "after": after, "said": said}

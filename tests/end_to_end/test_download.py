@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,32 @@ def test_a_job_that_failed_is_retried_by_its_id(world: ReachWorld) -> None:
     assert "SUCCESS" in world.l2.here("jobs").out
     assert "initial_batch" in world.l2.here("jobs", "show", done.json["job_id"]).out
     assert "no job nothing" in world.l2.here("jobs", "show", "nothing", code=1).error
+
+
+def test_what_was_backed_up_goes_on_in_another_folder_and_asks_for_no_day_again(
+    world: ReachWorld, tmp_path: Path
+) -> None:
+    world.download(1, 1)
+    world.udl.faults.add("status", status=400, match="obTime=2025-05-03T06")
+    failed = world.download(2, 3, code=1)
+    world.udl.faults.clear()
+    before = world.rows()
+    world.l2.here("backup", str(tmp_path / "backup"))
+    lost = world.l2.data
+    shutil.rmtree(lost)
+    world.l2.home = tmp_path / "elsewhere"
+    world.l2.home.mkdir()
+    world.l2.here("restore", str(tmp_path / "backup"))
+    assert world.l2.here("db", "check", "--json").json["is_in_order"]
+    assert world.rows().equals(before)
+    world.asked()
+    assert world.counts(world.download(1, 2)) == (2, 0, 0, 2, 0, 0)
+    assert not world.asked()
+    assert world.job(failed, "retry", "--class", "permanent")["status"] == "SUCCESS"
+    assert world.asked() == all_of(3)
+    assert len(world.rows()) == 3 * A_DAY
+    assert world.job(failed, "show")["output"].startswith(str(world.l2.data / "lake" / "bronze" / "reach"))
+    assert not lost.exists()
 
 
 def test_an_empty_day_is_an_answer_and_looked_at_again_when_asked(world: ReachWorld) -> None:

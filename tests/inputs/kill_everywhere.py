@@ -31,6 +31,7 @@ from dagster_l2.preprocess import cubes_of
 from dagster_l2.settings import Settings
 from dagster_l2.store import StoreClient
 from dagster_l2.wiring import open_ledger
+from tests.apart import apart
 
 # The engine's own steps are killed one by one by a test of its own.
 _OWN = ("VISP_", "frames.json", "frames_", "quicklook", "inputs.json", "cube", "staging.json")
@@ -79,19 +80,6 @@ def end_state(folder: Path, op_id: str) -> dict[str, str]:
     return out
 
 
-def _apart(work: Callable[[], None]) -> int:
-    """Do something in a copy of this process; its exit code, or the signal that ended it, negative."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def _watched(folder: Path, die_at: int | None, work: Callable[[], None]) -> None:
     """Note each step in a file beside the folder, and die at one."""
     count = 0
@@ -119,14 +107,14 @@ def main(template: Path, work: Path, space: Path, store_url: str, op_id: str) ->
         _watched(folder, die_at, lambda: run(folder, space, store_url, op_id))
 
     whole = Path(shutil.copytree(template, work / "whole"))
-    assert _apart(lambda: finish(whole)) == 0
+    assert apart(lambda: finish(whole)) == 0
     steps = whole.with_suffix(".steps").read_text().splitlines()
     after_kill = {}
     for at in telling(steps):
         some = Path(shutil.copytree(template, work / str(at)))
-        ended = _apart(lambda some=some, at=at: finish(some, at))  # type: ignore[misc]
+        ended = apart(lambda some=some, at=at: finish(some, at))  # type: ignore[misc]
         assert ended == -signal.SIGKILL, (steps[at], ended)
-        code = _apart(lambda some=some: finish(some))  # type: ignore[misc]
+        code = apart(lambda some=some: finish(some))  # type: ignore[misc]
         taken = some.with_suffix(".steps").read_text().splitlines()
         killed_at = taken[at]
         renamed = [name for name in taken if name.startswith("rename VISP_")]

@@ -30,8 +30,9 @@ from dagster_l2.inputs import (
     write_transfer_lists,
 )
 from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.quota import evict_published, taken_bytes
 from dagster_l2.settings import Settings
-from dagster_l2.staging import StageReport, evict_published, stage
+from dagster_l2.staging import StageReport, stage, stage_next
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
 from dagster_l2.wiring import open_ledger
@@ -376,6 +377,25 @@ def test_the_quota_is_kept(world: World) -> None:
     assert "L2_STAGE_QUOTA_GB" in report.left_out[0][1]
     assert not world.staged_files()
     assert world.present().state is State.PREPROCESSED
+
+
+def test_a_full_quota_takes_the_frames_that_nobody_waits_for(world: World) -> None:
+    world.stage()
+    taken = taken_bytes(world.settings)
+
+    def pass_by(quota: float) -> list[str]:
+        settings = world.settings.model_copy(update={"stage_quota_gb": quota / 1e9})
+        return stage_next(settings, world.ledger, world.store, actor="t", run_id=None).evicted
+
+    world.ledger.claim(OP, actor="ann")
+    assert pass_by(taken / 2) == []
+    world.ledger.release(OP, actor="ann")
+    world.ledger.append(OP, State.NOT_INVERTIBLE, actor="verdict", cause="c")
+    assert pass_by(taken) == []
+    assert world.staged_files()
+    assert pass_by(taken / 2) == [OP]
+    assert not world.staged_files()
+    assert read_package(world.folder)["staged"] is False
 
 
 def test_an_op_without_listed_frames_stays_as_it_is(world: World, tmp_path: Path) -> None:

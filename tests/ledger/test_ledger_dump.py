@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 
 from dagster_l2.batch import STATE_TABLES, batch_attempts
 from dagster_l2.ledger import (
@@ -21,9 +22,12 @@ from dagster_l2.ledger import (
     Request,
     State,
     check_database,
+    guards,
 )
+from dagster_l2.ledger import tables as ledger_tables
 from dagster_l2.ledger.chain import Chain, verify
-from dagster_l2.ledger.migrate import head
+from dagster_l2.ledger.database import reach_database
+from dagster_l2.ledger.migrate import config, head, revisions
 
 OTHERS = [batch_attempts]
 ODD_IDS = ("id.1", " Ωp\t'; DROP TABLE x --", "𝔬𝔭/../" + "é" * 900, "\u202ereversed", "NULL", '"quoted"\\n')
@@ -205,13 +209,37 @@ def test_a_row_that_is_refused_is_named_and_nothing_is_imported(ledger, small, t
     path.write_bytes(forged([("op_edges", {"from_state": "", "to_state": "Working"})]))
     with pytest.raises(BadDump, match=r"Line 2 of .*: no table of the ledger is named"):
         ledger.load(path, others=OTHERS)
-    path.write_bytes(forged(rows_of(small), revision="0001"))
+    path.write_bytes(forged(rows_of(small), revision="9999"))
     with pytest.raises(
-        LedgerUnavailable, match=f"was written at revision 0001 and this ledger is at {head()}"
+        LedgerUnavailable, match=f"by a newer version .revision 9999, and this one knows up to {head()}"
     ):
         ledger.load(path, others=OTHERS)
     path.write_bytes(b"".join(small))
     assert ledger.load(path, others=OTHERS).is_new
+
+
+def test_every_revision_has_the_columns_of_today(tmp_path):
+    """When this fails a revision changed a table: let `Dumping.load` fill in what older rows lack."""
+    database = reach_database(f"sqlite:///{tmp_path / 'older.sqlite'}", "l2")
+    today = {table.name: set(table.c.keys()) for table in (*ledger_tables.metadata.sorted_tables, *OTHERS)}
+    for revision in revisions():
+        with database.engine.connect().execution_options(l2_writing=True) as connection, connection.begin():
+            command.upgrade(config(connection, None), revision)
+            inspector = sa.inspect(connection)
+            for name in set(inspector.get_table_names()) & guards.APPEND_ONLY.keys():
+                assert {column["name"] for column in inspector.get_columns(name)} == today[name], revision
+    database.engine.dispose()
+
+
+def test_a_dump_of_an_older_revision_is_taken(ledger, small, tmp_path):
+    path = tmp_path / "dump.jsonl"
+    path.write_bytes(forged(rows_of(small), revision="0003"))
+    assert ledger.load(path, others=OTHERS).is_new
+    assert not ledger.load(path, others=OTHERS).is_new
+    assert dumped(ledger) == b"".join(small)
+    ledger.annotate("op", kind="note", actor="a", details={})
+    with pytest.raises(LedgerUnavailable, match="rows that are not those of"):
+        ledger.load(path, others=OTHERS)
 
 
 LOADER = """

@@ -94,7 +94,7 @@ def aggregate(
         job_id=order.job_id,
         phase=Phase.AGGREGATION,
         input_files=[folders.relative(path) for path in files],
-        output_file=str(output) if rows else None,
+        output_file=folders.named(output) if rows else None,
         total_rows=rows,
         duplicates_removed=removed,
         output_hash=sha256(output) if rows else None,
@@ -114,7 +114,7 @@ def drop_merged_results(order: JobOrder, tasks: Sequence[Task]) -> None:
     manifest = read_aggregation(folders.aggregation)
     if manifest is None or manifest.output_file is None:
         return
-    output = Path(manifest.output_file)
+    output = folders.found(manifest.output_file)
     if not is_intact(output) or sha256(output) != manifest.output_hash:
         return
     merged = set(manifest.input_files)
@@ -170,7 +170,7 @@ def is_merged_whole(folders: JobFolders) -> bool | None:
     manifest = read_aggregation(folders.aggregation)
     if manifest is None:
         return None
-    return manifest.output_file is None or is_intact(Path(manifest.output_file))
+    return manifest.output_file is None or is_intact(folders.found(manifest.output_file))
 
 
 def run_aggregator(

@@ -7,10 +7,13 @@ for recovery. The result manifest is the lake's.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import sqlalchemy as sa
 
 from dagster_l2.batch.jobs.definition import JobDefinition, parse_definition
 from dagster_l2.batch.jobs.model import Batch, JobError, window_from_json, window_to_json
@@ -73,7 +76,7 @@ class RetryManifest:
 
 @dataclass(frozen=True, slots=True)
 class AggregationManifest:
-    """What became one file; ``output_file`` is null where there was no row."""
+    """What became one file; ``output_file`` is as `JobFolders.named` has it, null where there was no row."""
 
     job_id: str
     phase: str
@@ -118,6 +121,26 @@ class JobOrder:
     def from_json(cls, content: Mapping[str, Any], place: str) -> JobOrder:
         """The reverse of `to_json`."""
         return cls(**{**content, "definition": parse_definition(content["definition"], place)})
+
+    def beside(self, jobs_root: Path) -> Self:
+        """The same where the folder of all jobs lies now; what lay beside it was moved with it."""
+        was, now = Path(self.jobs_root).parent, jobs_root.parent
+        if was == now:
+            return self
+
+        def moved(path: str) -> str:
+            return str(now / Path(path).relative_to(was)) if Path(path).is_relative_to(was) else path
+
+        address = sa.make_url(self.database_url)
+        if address.get_backend_name() == "sqlite" and address.database:
+            address = address.set(database=moved(address.database))
+        return replace(
+            self,
+            jobs_root=str(jobs_root),
+            scratch_root=moved(self.scratch_root),
+            output_folder=moved(self.output_folder),
+            database_url=address.render_as_string(hide_password=False),
+        )
 
 
 class JobFolders:
@@ -195,6 +218,18 @@ class JobFolders:
         """A path below the folder of all jobs, as the log of attempts holds it."""
         return path.relative_to(self.jobs_root).as_posix()
 
+    def named(self, path: Path) -> str:
+        """A path as a manifest names it: what lies beside the folder of all jobs relative to that folder.
+
+        So it is found again where all was moved or restored to another place.
+        """
+        home = self.jobs_root.parent
+        return str(PurePosixPath("..", path.relative_to(home))) if path.is_relative_to(home) else str(path)
+
+    def found(self, name: str) -> Path:
+        """The reverse of `named`; manifests of before named every path from the root."""
+        return Path(os.path.normpath(self.jobs_root / name))
+
     def write_batches(self, order: JobOrder, batches: Sequence[Batch]) -> None:
         """Write the read-only copies of batches, each once."""
         job = order.to_json()
@@ -239,7 +274,8 @@ def read_batch(path: Path) -> tuple[JobOrder, Batch]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         windows = tuple(window_from_json(window) for window in content["windows"])
-        return JobOrder.from_json(content["job"], path.name), Batch(content["batch_id"], windows)
+        order = JobOrder.from_json(content["job"], path.name).beside(path.absolute().parents[2])
+        return order, Batch(content["batch_id"], windows)
     except OSError as error:
         raise JobError(
             f"The batch file {path} can't be read ({error.strerror}); is its name right?"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import sqlalchemy as sa
 from alembic import context, op
 
-from dagster_l2.ledger.migrations import guards_0001
-
-Column: TypeAlias = sa.types.TypeEngine[Any]
+from dagster_l2.ledger.migrations import guards_0001, kinds
+from dagster_l2.ledger.migrations.kinds import Kind
 
 revision = "0001"
 down_revision = None
@@ -17,9 +14,7 @@ down_revision = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    sqlite = op.get_bind().dialect.name == "sqlite"
-    moment = sa.Text() if sqlite else sa.DateTime(timezone=True)
-    number = sa.Integer() if sqlite else sa.BigInteger()
+    moment, number = kinds.moment(), kinds.number()
     _transitions(schema, moment, number)
     _events(schema, moment)
     _annotations(schema, moment, number)
@@ -27,7 +22,7 @@ def upgrade() -> None:
     guards_0001.install(op.get_bind(), schema)
 
 
-def _transitions(schema: str | None, moment: Column, number: Column) -> None:
+def _transitions(schema: str | None, moment: Kind, number: Kind) -> None:
     op.create_table(
         "op_transitions",
         sa.Column("transition_id", number, sa.Identity()),
@@ -58,7 +53,7 @@ def _transitions(schema: str | None, moment: Column, number: Column) -> None:
     )
 
 
-def _events(schema: str | None, moment: Column) -> None:
+def _events(schema: str | None, moment: Kind) -> None:
     op.create_table(
         "science_events",
         sa.Column("event_id", sa.Text(), nullable=False),
@@ -94,7 +89,7 @@ def _events(schema: str | None, moment: Column) -> None:
     )
 
 
-def _annotations(schema: str | None, moment: Column, number: Column) -> None:
+def _annotations(schema: str | None, moment: Kind, number: Kind) -> None:
     op.create_table(
         "op_annotations",
         sa.Column("annotation_id", number, sa.Identity()),
@@ -110,7 +105,7 @@ def _annotations(schema: str | None, moment: Column, number: Column) -> None:
     op.create_index("ix_op_annotations_kind_op_id", "op_annotations", ["kind", "op_id"], schema=schema)
 
 
-def _batch_attempts(schema: str | None, moment: Column, number: Column) -> None:
+def _batch_attempts(schema: str | None, moment: Kind, number: Kind) -> None:
     op.create_table(
         "batch_attempts",
         sa.Column("attempt_id", number, sa.Identity()),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import sqlalchemy as sa
 from alembic import context, op
 
-Column: TypeAlias = sa.types.TypeEngine[Any]
+from dagster_l2.ledger.migrations import kinds
+from dagster_l2.ledger.migrations.kinds import Kind
 
 revision = "0003"
 down_revision = "0002"
@@ -15,14 +14,14 @@ down_revision = "0002"
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    moment = sa.Text() if op.get_bind().dialect.name == "sqlite" else sa.DateTime(timezone=True)
+    moment = kinds.moment()
     _jobs(schema, moment)
     _tasks(schema, moment)
     _items(schema, moment)
     _rates(schema, moment)
 
 
-def _jobs(schema: str | None, moment: Column) -> None:
+def _jobs(schema: str | None, moment: Kind) -> None:
     op.create_table(
         "batch_jobs",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -51,7 +50,7 @@ def _jobs(schema: str | None, moment: Column) -> None:
     )
 
 
-def _tasks(schema: str | None, moment: Column) -> None:
+def _tasks(schema: str | None, moment: Kind) -> None:
     op.create_table(
         "batch_tasks",
         sa.Column("task_id", sa.Text(), nullable=False),
@@ -95,7 +94,7 @@ def _tasks(schema: str | None, moment: Column) -> None:
     op.create_index("ix_batch_tasks_job_id_status", "batch_tasks", ["job_id", "status"], schema=schema)
 
 
-def _items(schema: str | None, moment: Column) -> None:
+def _items(schema: str | None, moment: Kind) -> None:
     op.create_table(
         "batch_items",
         sa.Column("unit_id", sa.Text(), nullable=False),
@@ -118,7 +117,7 @@ def _items(schema: str | None, moment: Column) -> None:
     op.create_index("ix_batch_items_job_id", "batch_items", ["job_id"], schema=schema)
 
 
-def _rates(schema: str | None, moment: Column) -> None:
+def _rates(schema: str | None, moment: Kind) -> None:
     op.create_table(
         "rate_limits",
         sa.Column("key", sa.Text(), nullable=False),

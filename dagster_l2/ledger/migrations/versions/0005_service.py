@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import context, op
 
 from dagster_l2.ledger import guards
+from dagster_l2.ledger.migrations import kinds
 
 revision = "0005"
 down_revision = "0004"
@@ -15,8 +14,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    is_sqlite = op.get_bind().dialect.name == "sqlite"
-    moment: sa.types.TypeEngine[Any] = sa.Text() if is_sqlite else sa.DateTime(timezone=True)
+    moment = kinds.moment()
     op.create_table(
         "service_tokens",
         sa.Column("token_id", sa.Text(), nullable=False),

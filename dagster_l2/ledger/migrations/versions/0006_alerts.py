@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import context, op
 
 from dagster_l2.ledger import guards
+from dagster_l2.ledger.migrations import kinds
 
 revision = "0006"
 down_revision = "0005"
@@ -15,9 +14,7 @@ down_revision = "0005"
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    is_sqlite = op.get_bind().dialect.name == "sqlite"
-    moment: sa.types.TypeEngine[Any] = sa.Text() if is_sqlite else sa.DateTime(timezone=True)
-    number: sa.types.TypeEngine[Any] = sa.Integer() if is_sqlite else sa.BigInteger()
+    moment, number = kinds.moment(), kinds.number()
     op.create_table(
         "alerts",
         sa.Column("alert_id", number, sa.Identity(), nullable=False),
