@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster_l2.errors import WrongUse
+from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.ledger import Ledger
 from dagster_l2.settings import Settings
 
@@ -27,10 +27,36 @@ if TYPE_CHECKING:
     from dagster_l2.store.server import ReachFleet
 
 
+class LedgerLost(L2Error):
+    """The ledger is empty, and bronze holds the history of one."""
+
+
 def open_ledger(settings: Settings) -> Ledger:
-    """Open the state database, and bring its tables up to date."""
+    """Open the state database, and bring its tables up to date.
+
+    Raises
+    ------
+    LedgerLost
+        When a new ledger would begin beside what bronze has of another: the next pass would mix the two.
+    """
     settings.data.mkdir(parents=True, exist_ok=True)
-    return Ledger.open(settings.state_url, schema=settings.db_schema)
+    ledger = Ledger.open(settings.state_url, schema=settings.db_schema)
+    exported = settings.lake / "bronze" / "transitions"
+    if exported.is_dir() and not any(ledger.latest_ids()) and _has_rows(exported):
+        ledger.close()
+        place = "L2_DATABASE_URL" if settings.database_url else settings.data / "l2.sqlite"
+        raise LedgerLost(
+            f"The ledger in {place} is empty, and {exported} holds the history of one: name the right one, or"
+            f" move {settings.data} away and take a backup back with `l2 restore`."
+        )
+    return ledger
+
+
+def _has_rows(table: Path) -> bool:
+    from dagster_l2.lake import committed_files, read_manifest
+
+    manifests = (read_manifest(path) for path in committed_files(table))
+    return any(manifest is not None and manifest.row_count for manifest in manifests)
 
 
 @contextmanager

@@ -62,6 +62,21 @@ def _history(settings: Settings) -> list[object]:
         return [*ledger.history("op1"), *ledger.tokens()]
 
 
+def test_a_ledger_that_is_lost_is_not_begun_anew(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = _history(settings)
+    assert _run(["backup", str(tmp_path / "backup")]) == 0
+    for path in settings.data.glob("l2.sqlite*"):
+        path.unlink()
+    for command in ("status", "queue", "backup"):
+        assert _run([command, *([str(tmp_path / "another")] if command == "backup" else [])]) == 1
+        assert f"move {settings.data} away and take a backup back" in capsys.readouterr().err
+    settings.data.rename(tmp_path / "away")
+    assert _run(["restore", str(tmp_path / "backup")]) == 0
+    assert _history(settings) == history
+
+
 @pytest.mark.parametrize("name", ["backup", "backup.tar"])
 def test_a_destroyed_folder_comes_back(settings: Settings, tmp_path: Path, name: str) -> None:
     content, history = _content(settings), _history(settings)
