@@ -18,8 +18,11 @@ COLUMNS = ("raised_at", "kind", "responsible", "what", "look", "delivered")
 @json_option
 def alerts_command(limit: int, as_json: bool) -> None:
     """Every alert that was raised, newest first, and by which ways it went out."""
-    with open_ledger(load_settings()) as ledger:
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
         alerts = ledger.alerts(limit=limit or None)
+    from dagster_l2.alerts import ways_of
+
     if as_json:
         print_json([asdict(alert) for alert in alerts])
         return
@@ -32,4 +35,10 @@ def alerts_command(limit: int, as_json: bool) -> None:
         }
         for alert in alerts
     ]
+<<<<<<< HEAD
     print_rows(rows, COLUMNS, empty="No alert was raised.")
+=======
+    print_rows(rows, COLUMNS)
+    if not ways_of(settings):
+        click.echo("Nobody is told: neither L2_ALERT_URL nor L2_ALERT_MAIL_TO is set here.", err=True)
+>>>>>>> 31f0693 (Tell operators what was found by going through each incident)
