@@ -35,10 +35,6 @@ def alerts_command(limit: int, as_json: bool) -> None:
         }
         for alert in alerts
     ]
-<<<<<<< HEAD
     print_rows(rows, COLUMNS, empty="No alert was raised.")
-=======
-    print_rows(rows, COLUMNS)
     if not ways_of(settings):
         click.echo("Nobody is told: neither L2_ALERT_URL nor L2_ALERT_MAIL_TO is set here.", err=True)
->>>>>>> 31f0693 (Tell operators what was found by going through each incident)
