@@ -27,9 +27,9 @@ from dagster_l2.store.server import LocalStoreServer, generate, store_app
 BY: dict[str, Any] = {"actor": "bench", "run_id": None}
 
 
-def drop(ledger: Ledger, data: Path, number: int, record: dict[str, Any], shape: SyntheticShape) -> None:
-    """Bring one OP to Working and drop its ready event."""
-    op_id, lines = f"op{number}", ["Fe I (630.15 nm)"]
+def working(ledger: Ledger, data: Path, op_id: str, record: dict[str, Any]) -> Path:
+    """Bring an invertible OP to Working; the folder of its products, which are there."""
+    lines = ["Fe I (630.15 nm)"]
     dataset = {"dataset_id": record["datasetId"], "bucket": "data", "spectral_lines": lines}
     package = {
         "schema_version": 1,
@@ -51,7 +51,13 @@ def drop(ledger: Ledger, data: Path, number: int, record: dict[str, Any], shape:
     ledger.record_preprocessed(op_id, inputs_hash="h", details=details, run_id=None, actor="bench")
     inversion_id = str(ledger.claim(op_id, actor="ana").inversion_id)
     place = data / "there" / op_id
-    write_products(place, op_id=op_id, inversion_id=inversion_id, lines=lines, seed=1, shape=shape)
+    return write_products(
+        place, op_id=op_id, inversion_id=inversion_id, lines=lines, seed=1, shape=SyntheticShape()
+    )
+
+
+def drop(data: Path, number: int, op_id: str, place: Path) -> None:
+    """Drop the ready event of an OP."""
     event = {
         "event_id": f"e{number}",
         "op_id": op_id,
@@ -78,8 +84,8 @@ def main() -> None:
             ops = [f"op{number}" for number in range(given.events)]
             found = [Verdict(op, True, True, True, inputs_hash="h", rule_version="r") for op in ops]
             ledger.decide(found, actor="bench")
-            for number in range(given.events):
-                drop(ledger, data, number, record, SyntheticShape())
+            for number, op_id in enumerate(ops):
+                drop(data, number, op_id, working(ledger, data, op_id, record))
             began, worked = time.perf_counter(), time.process_time()
             taken = list(take_files(ledger, data / "inbox", frozenset()))
             settled = settle_events(ledger, data, places=Places(may_be_synthetic=True), **BY)

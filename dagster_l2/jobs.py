@@ -17,6 +17,9 @@ pass_job = dg.define_asset_job(
     description="One whole pass: scan, build, decide, preprocess, take hand-overs, publish, gold.",
 )
 
+PUBLISHING_STEP = ledger.published.op.name
+"""The step of a hand-over that ends with Published; what follows it is for those who read gold."""
+
 handover_job = dg.define_asset_job(
     HANDOVER,
     selection=dg.AssetSelection.assets(

@@ -12,7 +12,7 @@ from dagster_l2.alerts import tell, ways_of
 from dagster_l2.doors import take_in
 from dagster_l2.downloads import clean_jobs
 from dagster_l2.holds import APPROVED, WAITS, is_held, waits_for
-from dagster_l2.jobs import HANDOVER, handover_job
+from dagster_l2.jobs import HANDOVER, PUBLISHING_STEP, handover_job
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.outcomes import failed_runs, forget_old_runs
 from dagster_l2.resources import L2
@@ -20,6 +20,7 @@ from dagster_l2.settings import Settings
 
 RETRY_AFTER = timedelta(minutes=5)
 _FOLDERS_AT_ONCE = 20  # what is removed is read first, to see that it lies whole elsewhere
+_MOST_RUNS = 2
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -46,13 +47,27 @@ def waiting_work(ledger: Ledger) -> list[str]:
     return events + inverted
 
 
+def _busy_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The hand-over runs that another one has to wait for.
+
+    One that has published is busy with the states and gold, which nobody who says ready waits for: the next
+    one may begin beside it, but not a third, since they build one after the other.
+    """
+    unfinished = instance.get_runs(dg.RunsFilter(job_name=HANDOVER, statuses=_UNFINISHED))
+    steps = (instance.get_run_step_stats(run.run_id, [PUBLISHING_STEP]) for run in unfinished)
+    has_published = [any(step.end_time for step in found) for found in steps]
+    return [] if len(unfinished) < _MOST_RUNS and all(has_published) else list(unfinished)
+
+
 def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor, with the pace of the settings."""
 
     @dg.sensor(
         name="ready_events",
         job=handover_job,
-        minimum_interval_seconds=settings.ready_sensor_s,
+        # Dagster looks every 5 s whether it is time: an interval of just as many would miss every other look
+        # by a hair.
+        minimum_interval_seconds=settings.ready_sensor_s - 1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when a hand-over or a publication waits in the ledger.",
     )
@@ -65,9 +80,10 @@ def build_ready_sensor(settings: Settings) -> dg.SensorDefinition:
             waiting = waiting_work(ledger)
         if not waiting:
             return dg.SkipReason("No hand-over and no publication waits.")
+        busy = _busy_runs(context.instance)
+        if busy:
+            return dg.SkipReason(f"{len(waiting)} wait; run {busy[0].run_id[:8]} is at it.")
         runs = context.instance.get_run_records(dg.RunsFilter(job_name=HANDOVER), limit=1)
-        if runs and runs[0].dagster_run.status in _UNFINISHED:
-            return dg.SkipReason(f"{len(waiting)} wait; run {runs[0].dagster_run.run_id[:8]} is at it.")
         tried = runs[0].dagster_run.tags.get("l2/waiting") if runs else None
         # A digest, since a tag is short: a new one behind many that are stuck must be seen.
         found = hashlib.sha256("\n".join(waiting).encode()).hexdigest()

@@ -189,36 +189,50 @@ def publish_inverted(
         return report
     with open_store() as store:
         publisher = Publisher(store, ledger, default_bucket, area=area, bus=bus)
+
+        def publish(present: Present) -> str | None:
+            """Publish one, or say why it waits."""
+            records = _inverted_records(store, present)
+            reason = _held_back(ledger, present, records, mode, publish_embargoed, now)
+            if reason is not None:
+                note_waiting(ledger, present, reason, actor=actor)
+                return reason
+            publisher.publish(
+                present.op_id,
+                proposal_id=records[0]["primaryProposalId"],
+                actor=actor,
+                run_id=run_id,
+                files=_release_files(ledger, data, present, records, actor=actor, run_id=run_id),
+            )
+            return None
+
         for present in sorted(waiting, key=lambda present: present.since):
             with _one_fails_alone(ledger, report, present, "publish", actor=actor, run_id=run_id):
-                try:
-                    records = _inverted_records(store, present)
-                    reason = _held_back(ledger, present, records, mode, publish_embargoed, now)
-                    if reason is not None:
-                        note_waiting(ledger, present, reason, actor=actor)
-                        report.refused.append((present.op_id, reason))
-                        continue
-                    publisher.publish(
-                        present.op_id,
-                        proposal_id=records[0]["primaryProposalId"],
-                        actor=actor,
-                        run_id=run_id,
-                        files=_release_files(ledger, data, present, records, actor=actor, run_id=run_id),
-                    )
-                    report.done.append(str(present.inversion_id))
-                except AlreadyRunning:
-                    continue  # another run publishes it
-                except PublishFailed as error:
-                    report.failed.append((present.op_id, str(error)))  # and in Error already
-                except BusUnavailable as error:
-                    report.failed.append((present.op_id, str(error)))  # no OP's failure, and so for all
+                if not _attempted(report, present, publish):
                     break
-                except StoreError as error:
-                    # The store's failure, not the OP's: it stays Inverted, and the next run looks again.
-                    report.failed.append((present.op_id, str(error)))
-                    if error.transient:
-                        break  # asking for each OP would take as long as all its tries
     return report
+
+
+def _attempted(report: StepReport, present: Present, publish: Callable[[Present], str | None]) -> bool:
+    """Publish one OP and report it; whether the next one is worth an attempt.
+
+    What is the store's or the bus's failure leaves the OP Inverted, and the next run looks again.
+    """
+    try:
+        reason = publish(present)
+    except AlreadyRunning:
+        return True  # another run publishes it
+    except PublishFailed as error:
+        report.failed.append((present.op_id, str(error)))  # and in Error already
+        return True
+    except (BusUnavailable, StoreError) as error:
+        report.failed.append((present.op_id, str(error)))
+        return not error.transient  # asking for each OP would take as long as all its tries
+    if reason is None:
+        report.done.append(str(present.inversion_id))
+    else:
+        report.refused.append((present.op_id, reason))
+    return True
 
 
 @contextmanager

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import StepSuccessData
+from dagster_dbt import DbtProject
 
-from dagster_l2 import sensors
+from dagster_l2 import jobs, project, sensors
 from dagster_l2.build import build_defs
 from dagster_l2.holds import approve, note_waiting
 from dagster_l2.ledger import Ledger, State
@@ -116,6 +121,56 @@ def test_the_sensor_asks_for_a_run_as_long_as_something_waits(
         assert "tried again later" in tick(defs, instance).skip_message
         ledger.submit_ready("op1", products="/elsewhere", commit_hash="1234567", actor="ann")
         assert tick(defs, instance).run_requests
+
+
+def test_a_run_that_has_published_holds_up_one_more_but_no_third(
+    defs: dg.Definitions, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it still does is the states and gold, which nobody who says ready waits for."""
+    monkeypatch.setattr(sensors, "RETRY_AFTER", timedelta(days=1))
+    with dg.DagsterInstance.ephemeral() as instance, Ledger.open(load_settings().state_url) as ledger:
+
+        def begun(request: dg.RunRequest) -> dg.DagsterRun:
+            return instance.create_run_for_job(defs.resolve_job_def("handover"), tags=request.tags)
+
+        def ended(run: dg.DagsterRun, step: str) -> None:
+            for kind, content in (("STEP_START", None), ("STEP_SUCCESS", StepSuccessData(duration_ms=1.0))):
+                instance.report_dagster_event(
+                    dg.DagsterEvent(kind, "handover", step_key=step, event_specific_data=content), run.run_id
+                )
+
+        for number in range(1, 5):
+            working(ledger, f"op{number}")
+        say = partial(ledger.submit_ready, products="/nowhere", commit_hash="1234567", actor="ann")
+        say("op1")
+        first = begun(*tick(defs, instance).run_requests)
+        say("op2")
+        ended(first, "ledger__handovers")
+        assert "is at it" in tick(defs, instance).skip_message
+        ended(first, jobs.PUBLISHING_STEP)
+        second = begun(*tick(defs, instance).run_requests)
+        say("op3")
+        ended(second, jobs.PUBLISHING_STEP)
+        assert "is at it" in tick(defs, instance).skip_message
+        instance.report_run_failed(first)
+        assert tick(defs, instance).run_requests
+
+
+def test_the_sensor_is_looked_at_each_time_that_dagster_looks(defs: dg.Definitions) -> None:
+    sensor = defs.get_repository_def().get_sensor_def("ready_events")
+    # Dagster looks each 5 s, and at one that is to wait as long only the second time when it is a hair early.
+    assert load_settings().ready_sensor_s == 5
+    assert sensor.minimum_interval_seconds == 4
+
+
+def test_the_process_of_a_run_does_not_parse_the_dbt_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[DbtProject] = []
+    monkeypatch.setattr(DbtProject, "prepare_if_dev", lambda one: parsed.append(one))
+    runpy.run_path(project.__file__)
+    assert len(parsed) == 1
+    monkeypatch.setattr(multiprocessing, "parent_process", multiprocessing.current_process)
+    runpy.run_path(project.__file__)
+    assert len(parsed) == 1
 
 
 def test_the_sensor_leaves_what_is_held_back_alone(defs: dg.Definitions, data: Path) -> None:

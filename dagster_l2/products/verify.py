@@ -103,42 +103,43 @@ def verify(
     OSError
         The disk or the share gives up, which says nothing of the products.
     """
-    problems: list[str] = []
-    findings: list[str] = []
-    seen: list[_Seen] = []
+    said = _Said(op_id, inversion_id, declared or Declared(), may_be_synthetic, [], [])
     if not dataset_ids:
-        problems.append("The hand-over names no dataset that was inverted")
+        said.problems.append("The hand-over names no dataset that was inverted")
     if not folder.is_dir():
-        raise ProductsRefused([*problems, f"The products folder {str(folder)!r} does not exist"])
-    said = _Said(op_id, inversion_id, declared or Declared(), may_be_synthetic, problems, findings)
-    for name in PRODUCT_FILES:
-        one = _check_file(folder / name, said)
-        if one is not None:
-            seen.append(one)
-    shapes = {one.file.name: one.file.shape for one in seen}
-    problems.extend(_shape_conflicts(shapes))
-    is_synthetic = any(one.synthetic for one in seen)
-    # Made-up products play a part where inputs are made up, too: what does not fit them is told, not refused.
-    (findings if is_synthetic else problems).extend(_step_problems(shapes, said.declared))
-    if not problems:
-        problems.extend(f"{one.file.name} {text}" for one in seen for text in value_problems(one.statistics))
-    if problems:
-        raise ProductsRefused(problems)
-    says_op = any(one.names_op for one in seen)
-    if not says_op:
-        findings.append(f"No header says by {OP_KEYWORD} which OP the products belong to.")
+        raise ProductsRefused([*said.problems, f"The products folder {str(folder)!r} does not exist"])
+    found = (_check_file(folder / name, said) for name in PRODUCT_FILES)
+    seen = [one for one in found if one is not None]
+    _check_together(seen, said)
+    if said.problems:
+        raise ProductsRefused(said.problems)
     return VerifiedProducts(
         op_id=op_id,
         inversion_id=inversion_id,
         dataset_ids=tuple(dataset_ids),
         files=tuple(one.file for one in seen),
-        says_op=says_op,
+        says_op=any(one.names_op for one in seen),
         says_inversion=any(one.names_inversion for one in seen),
         synthetic=any(one.synthetic for one in seen),
-        findings=tuple(findings),
+        findings=tuple(said.findings),
         lines=next((one.lines for one in seen if one.lines), ()),
         statistics=tuple(row for one in seen for row in one.statistics),
     )
+
+
+def _check_together(seen: Sequence[_Seen], said: _Said) -> None:
+    """Check what is right by itself for whether it fits: the files each other, the inputs, the OP."""
+    shapes = {one.file.name: one.file.shape for one in seen}
+    said.problems.extend(_shape_conflicts(shapes))
+    is_synthetic = any(one.synthetic for one in seen)
+    # Made-up products play a part where inputs are made up, too: what does not fit them is told, not refused.
+    (said.findings if is_synthetic else said.problems).extend(_step_problems(shapes, said.declared))
+    if not said.problems:
+        said.problems.extend(
+            f"{one.file.name} {text}" for one in seen for text in value_problems(one.statistics)
+        )
+    if not any(one.names_op for one in seen):
+        said.findings.append(f"No header says by {OP_KEYWORD} which OP the products belong to.")
 
 
 def _check_file(path: Path, said: _Said) -> _Seen | None:

@@ -2,153 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
+from fetching_world import INVERSION, MODEL, OP, QUICK, Server, at, content, cut
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response
 
-from dagster_l2.errors import L2Error, WrongUse, error_class
 from dagster_l2.files import AlreadyRunning, sha256, watch_steps
 from dagster_l2.products import (
     MANIFEST_FILE,
     PRODUCT_FILES,
     FolderPlace,
-    HttpPlace,
     Limits,
-    ProductsRefused,
     ProductsUnreachable,
-    SyntheticShape,
     at_home,
-    check_address,
     fetch,
     seal,
     verify,
-    write_products,
 )
-from dagster_l2.store.server import LocalStoreServer
-
-OP, INVERSION = "eid_1_118_opAvoqBr", "inv.ABC123"
-MODEL = PRODUCT_FILES[0]
-QUICK = Limits(durable_bytes=1000, pause=lambda _: None)
-Answer = Callable[[Request, bytes], Response | None]
-
-
-class Server:
-    """A web server of one folder that knows tags and ranges, and misbehaves where a test says so."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[tuple[str, str | None, int]] = []
-        self.first: list[Answer] = []
-        self.always: Answer | None = None
-        self.app = Starlette(routes=[Route("/{path:path}", self.answer)])
-        self.url = ""
-
-    async def answer(self, request: Request) -> Response:
-        name = request.path_params["path"].rpartition("/")[2]
-        body = (self.folder / name).read_bytes() if (self.folder / name).is_file() else b""
-        said = self.always or (self.first.pop(0) if self.first else None)
-        response = said(request, body) if said else None
-        if response is None:
-            response = self.right(request, body) if body else Response("none", 404)
-        self.requests.append((name, request.headers.get("range"), response.status_code))
-        return response
-
-    def right(self, request: Request, body: bytes) -> Response:
-        tag = tag_of(body)
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={"ETag": tag})
-        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
-        if wanted and request.headers.get("if-range") == tag:
-            start = int(wanted[1])
-            where = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}", "ETag": tag}
-            return Response(body[start:], 206, where)
-        return Response(body, headers={"ETag": tag})
-
-    def asked(self, name: str = MODEL) -> list[tuple[str | None, int]]:
-        return [(range_, status) for asked, range_, status in self.requests if asked == name]
-
-
-def tag_of(body: bytes) -> str:
-    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-
-
-def cut(request: Request, body: bytes) -> Response:
-    """Half of the file, and then the line is dead."""
-
-    async def half() -> Any:
-        yield body[: len(body) // 2]
-        raise ConnectionAbortedError
-
-    return StreamingResponse(half(), headers={"Content-Length": str(len(body)), "ETag": tag_of(body)})
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_products(
-        tmp_path_factory.mktemp("there"),
-        op_id=OP,
-        inversion_id=INVERSION,
-        lines=["Fe I (630.15 nm)"],
-        seed=1,
-        shape=SyntheticShape(depth=3, wavelengths=5, y=4, x=5),
-    )
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    for name in PRODUCT_FILES:
-        (folder / name).write_bytes((made / name).read_bytes())
-    return folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    return home
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[Server]:
-    server = Server(Path())
-    with LocalStoreServer(server.app) as running:
-        server.url = running.url
-        yield server
-
-
-@pytest.fixture
-def server(web: Server, folder: Path) -> Server:
-    web.folder, web.requests, web.first, web.always = folder, [], [], None
-    return web
-
-
-@contextmanager
-def at(server: Server, **more: Any) -> Iterator[HttpPlace]:
-    place = HttpPlace(f"{server.url}/run/7/", **{"timeout_s": 5.0, **more})
-    try:
-        yield place
-    finally:
-        place.close()
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in PRODUCT_FILES}
 
 
 @pytest.mark.parametrize("kind", ["folder", "http"])
@@ -306,109 +186,6 @@ def test_a_wrong_part_is_not_used(how: str, folder: Path, home: Path, server: Se
     assert content(home) == content(folder)
 
 
-def of_unknown_length(body: bytes) -> Response:
-    async def chunks() -> Any:
-        yield body
-        yield bytes(300_000)
-
-    return StreamingResponse(chunks())
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (lambda r, b: Response("no", 404), "inv_res_mod.fits is answered with HTTP 404"),
-        (lambda r, b: Response("no", 403), "HTTP 403"),
-        (lambda r, b: HTMLResponse("<!doctype html>log in"), "is not a FITS file, but text/html"),
-        (lambda r, b: Response(b""), "is empty"),
-        (lambda r, b: RedirectResponse(r.url), "redirected more than 5 times"),
-        (lambda r, b: RedirectResponse("ftp://127.0.0.1/x"), "no address"),
-        (lambda r, b: RedirectResponse("http://169.254.1.1/secret"), "not fetched from 169.254.1.1"),
-        (lambda r, b: Response(b, headers={"Content-Encoding": "gzip"}), "sent as gzip"),
-        (lambda r, b: Response(b + bytes(300_000)), r"at most 0.0002 GB.*L2_PRODUCTS_MOST_GB"),
-        (lambda r, b: of_unknown_length(b), r"at most 0.0002 GB.*L2_PRODUCTS_MOST_GB"),
-    ],
-)  # fmt: skip
-def test_what_no_other_try_would_change_is_refused(
-    answer: Answer, says: str, home: Path, server: Server
-) -> None:
-    server.always = answer
-    limits = Limits(most_bytes=200_000, pause=pytest.fail)
-    with at(server, hosts=frozenset({"127.0.0.1"})) as place, pytest.raises(ProductsRefused) as refused:
-        fetch(place, home, limits)
-    assert re.search(says, str(refused.value))
-    assert error_class(refused.value) == "permanent"
-    assert "\n" not in str(refused.value)
-    assert not list(home.glob("*.fits"))
-    server.always = None
-    with at(server) as place:
-        fetch(place, home, QUICK)
-
-
-def test_every_file_that_is_not_given_is_named(home: Path, server: Server) -> None:
-    server.always = lambda _request, _body: Response("no", 404)
-    with at(server) as place, pytest.raises(ProductsRefused) as refused:
-        fetch(place, home, QUICK)
-    assert [problem.split()[0] for problem in refused.value.problems] == list(PRODUCT_FILES)
-
-
-def stalling(_request: Request, body: bytes) -> Response:
-    async def first_only() -> Any:
-        import asyncio
-
-        yield body[:100]
-        await asyncio.sleep(2)
-
-    return StreamingResponse(first_only(), headers={"Content-Length": str(len(body))})
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (lambda r, b: Response("busy", 503), "answered with HTTP 503"),
-        (lambda r, b: Response("slowly", 429), "answered with HTTP 429"),
-        (cut, "broke off"),
-        (stalling, "stalls"),
-    ],
-)
-def test_what_may_pass_is_tried_again_and_then_left(
-    answer: Answer, says: str, folder: Path, home: Path, server: Server
-) -> None:
-    server.always = answer
-    waited: list[float] = []
-    with at(server, timeout_s=0.3) as place, pytest.raises(ProductsUnreachable, match=says) as left:
-        fetch(place, home, Limits(pause=waited.append))
-    assert error_class(left.value) == "transient"
-    assert waited == sorted(waited)
-    assert len(waited) == 3
-    server.always = None
-    with at(server) as place:
-        fetch(place, home, QUICK)
-    assert content(home) == content(folder)
-
-
-def test_a_server_that_is_not_there_may_come(home: Path) -> None:
-    place = HttpPlace("http://127.0.0.1:9", timeout_s=1.0)
-    with pytest.raises(ProductsUnreachable, match=r"broke off at http://127\.0\.0\.1:9"):
-        fetch(place, home, QUICK)
-    place.close()
-
-
-def test_a_share_that_is_away_may_come_and_a_folder_that_is_missing_will_not(
-    folder: Path, home: Path, tmp_path: Path
-) -> None:
-    share = tmp_path / "share"
-    for empty in (share, share):
-        with pytest.raises(ProductsUnreachable, match="is it mounted"):
-            fetch(FolderPlace(share / "run7", root=share), home, QUICK)
-        empty.mkdir(exist_ok=True)
-    folder.rename(share / "run7")
-    fetch(FolderPlace(share / "run7", root=share), home, QUICK)
-    for inside, says in (("run8", "does not exist"), ("../../etc", "leads out of")):
-        with pytest.raises(ProductsRefused, match=says):
-            fetch(FolderPlace(share / inside, root=share), home, QUICK)
-
-
 def test_a_file_that_is_still_written_is_not_taken(folder: Path, home: Path) -> None:
     def writer(_: float) -> None:
         pass
@@ -431,26 +208,3 @@ def test_a_file_that_is_still_written_is_not_taken(folder: Path, home: Path) -> 
 def test_a_home_is_for_one_at_a_time(home: Path) -> None:
     with at_home(home), pytest.raises(AlreadyRunning, match="is already running"), at_home(home):
         pass
-
-
-@pytest.mark.parametrize(
-    ("address", "says"),
-    [
-        ("https://ana:secret@host/run", "name or a password"),
-        ("https://host/run?token=secret", "no [?]"),
-        ("https:///run", "does not say where"),
-        ("file://host/run", "does not say where"),
-        ("ftp://host/run", "not by 'ftp'"),
-        ("http://host:port/run", "cannot be read"),
-    ],
-)
-def test_an_address_that_must_not_be_kept_is_refused_without_showing_it(address: str, says: str) -> None:
-    with pytest.raises(WrongUse, match=says) as refused:
-        check_address(address)
-    assert isinstance(refused.value, L2Error)
-    assert "secret" not in str(refused.value)
-
-
-@pytest.mark.parametrize("address", ["/data/run #3?", "run7", "file:///data/run7", "globus://aaa-bbb/x"])
-def test_other_places_are_kept_as_they_are(address: str) -> None:
-    assert check_address(address) == address

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dagster_l2.files import sha256, write_durably
 from dagster_l2.ledger import Ledger, State, Verdict
-from dagster_l2.publishing import Outbox, PublishArea, Publisher, ReleaseFile
+from dagster_l2.publishing import Outbox, PublishArea, Publisher, PublishResult, ReleaseFile
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import Faults
 
@@ -109,3 +110,25 @@ class World:
     def creates(self) -> int:
         """How many creates the store was asked for."""
         return sum("createL2InversionInventory" in str(request) for request in self.requests)
+
+
+def publish(
+    world: World,
+    publisher: Publisher | None = None,
+    op_id: str = OP,
+    files: Sequence[ReleaseFile] = (),
+) -> PublishResult:
+    publisher = publisher or world.publisher()
+    return publisher.publish(op_id, proposal_id=PROPOSAL, actor="pipeline", run_id="run-1", files=files)
+
+
+def other_record(inversion_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "inversionId": inversion_id,
+        "primaryProposalId": PROPOSAL,
+        "instrumentProgramExecutionId": "id.82591.123456",
+        "bucket": "data",
+        "datasetIds": ["AAAAA", "BBBBB"],
+        "spectralLines": ["Ca II (854.21 nm)", "Fe I (630.15 nm)"],
+        **changes,
+    }

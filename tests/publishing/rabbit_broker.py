@@ -79,6 +79,9 @@ class Broker:
         folder = str(self._folder)
         return os.environ | {
             "HOME": folder,
+            # The process is then the broker itself and no shell in front of it: killed and waited for, it is
+            # gone, with its connections, its port and its name.
+            "RUNNING_UNDER_SYSTEMD": "true",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._names),
             "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",  # else it stays for a node that was just killed

@@ -6,6 +6,9 @@ Run by ``make test-rabbitmq``; it has another name than the tests that always ru
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,16 +57,21 @@ def say(broker: Broker, *bodies: bytes | dict[str, Any]) -> None:
     connection.close()
 
 
-def waiting(broker: Broker, queue: str) -> list[dict[str, Any]]:
-    """What lies in a queue, taken out of it."""
+def delivered(broker: Broker, queue: str) -> list[tuple[str | None, dict[str, Any]]]:
+    """The messages that lie in a queue with the ids that the bus knows them by, taken out of it."""
     connection = broker.connect()
     channel, found = connection.channel(), []
     while True:
-        method, _, body = channel.basic_get(queue, auto_ack=True)
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
         if method is None:
             connection.close()
             return found
-        found.append(json.loads(body))
+        found.append((properties.message_id, json.loads(body)))
+
+
+def waiting(broker: Broker, queue: str) -> list[dict[str, Any]]:
+    """What lies in a queue, taken out of it."""
+    return [body for _, body in delivered(broker, queue)]
 
 
 def working(ledger: Ledger, *op_ids: str) -> None:
@@ -173,3 +181,61 @@ def test_an_exchange_that_nobody_listens_to_is_said(world: World, broker: Broker
         publisher.publish(OP, **ORDER, files=world.files())
     assert world.states()[-1] is State.INVERTED
     assert waiting(broker, CATALOG) == []  # no frame was told of, to be told of again with each try
+
+
+DYING = """
+import json, os, signal, sys
+from pathlib import Path
+from dagster_l2.files import watch_steps
+from dagster_l2.ledger import Ledger
+from dagster_l2.publishing import PublishArea, Publisher, RabbitBus, ReleaseFile
+from dagster_l2.store import StoreClient
+told = json.loads(sys.argv[1])
+files = [ReleaseFile(Path(source), *rest) for source, *rest in told["files"]]
+def die(step):
+    if step == "record announced":
+        os.kill(os.getpid(), signal.SIGKILL)
+watch_steps(die)
+with Ledger.open(told["ledger"], schema=told["schema"]) as ledger, StoreClient(told["store"]) as store:
+    bus = RabbitBus(told["bus"], told["exchange"])
+    publisher = Publisher(store, ledger, None, area=PublishArea(Path(told["area"])), bus=bus)
+    publisher.publish(told["op_id"], **told["order"], files=files)
+"""
+
+
+def test_killed_before_the_record_it_repeats_each_message_under_its_id(world: World, broker: Broker) -> None:
+    inversion_id, files = world.inverted(), world.files()
+    told = {
+        "ledger": world.ledger_url,
+        "schema": world.schema,
+        "store": world.store_url,
+        "bus": broker.url,
+        "exchange": EXCHANGE,
+        "area": str(world.folder / "area"),
+        "op_id": OP,
+        "order": ORDER,
+        "files": [[str(one.source), one.name, one.size, one.sha256, one.is_asdf] for one in files],
+    }
+    died = subprocess.run(
+        [sys.executable, "-c", DYING, json.dumps(told)], check=False, capture_output=True, text=True
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    assert list(world.ledger.steps_of(inversion_id)) == ["copied"]
+    first = delivered(broker, CATALOG)
+    assert len(first) == len(files)  # the broker has confirmed each, and we have not noted it
+
+    publisher = Publisher(
+        world.store,
+        world.ledger,
+        None,
+        area=PublishArea(world.folder / "area"),
+        bus=RabbitBus(broker.url, EXCHANGE),
+    )
+    for _ in range(2):
+        publisher.publish(OP, **ORDER, files=files)
+    again = delivered(broker, CATALOG)
+    # Once more, and never again: byte for byte the same under the same id, by which a reader drops it.
+    assert again == first
+    assert len({message_id for message_id, _ in first}) == len(files)
+    assert all(message_id == body["conversationId"] for message_id, body in first)
+    assert len(world.published()) == 1
