@@ -122,6 +122,8 @@ def reads(port: int, pid: int, token: str, ops: int, requests: int) -> list[dict
         "page of an OP": lambda n: f"/board/op/{op_name(n * 7919 % ops)}",
         "page of proposals": lambda _n: "/board/proposals",
         "page of what is overdue": lambda _n: "/board/overdue",
+        "page of inversions": lambda n: f"/board/inversions?offset={n * 100 % ops}",
+        "page of the scans": lambda n: f"/board/scans?year={2024 + n % 2}",
     }
     rows = []
     for name, path in paths.items():

@@ -5,6 +5,7 @@ The words themselves are columns of gold; here they are only chosen and put in o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,29 +17,39 @@ WAITING = "not decided yet"
 INVERTIBLE = "invertible"
 NOT_INVERTIBLE = "not invertible"
 
-_VERDICT = """
-    select
-        verdicts.op_id, verdicts.instrument, verdicts.is_complete, verdicts.is_invertible,
-        verdicts.rule_version, verdicts.inputs_hash, programs.waits_for, programs.completeness
-    from op_verdicts as verdicts
-    inner join observing_programs as programs on verdicts.op_id = programs.op_id
-    where verdicts.op_id = ?
-"""
-_CRITERIA = """
-    select
-        instrument, criterion, outcome, measured_value, measured_text, threshold, threshold_text,
-        unit, margin, worst_dataset_id, failing_dataset_count, explanation
-    from op_criteria
-    where op_id = ?
-    order by instrument, position
-"""
-_WARNINGS = """
-    select
-        instrument, unnest(warnings) as warning, unnest(warning_explanations) as explanation
-    from op_qualification
-    where op_id = ?
-    order by instrument
-"""
+_CRITERION = (
+    "instrument",
+    "criterion",
+    "outcome",
+    "measured_value",
+    "measured_text",
+    "threshold",
+    "threshold_text",
+    "unit",
+    "margin",
+    "worst_dataset_id",
+    "failing_dataset_count",
+    "explanation",
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What gold has on an OP and its verdict: its rows of the marts, of which some may be missing."""
+
+    program: Row | None
+    verdict: Row | None
+    criteria: list[Row]
+    qualification: list[Row]
+
+
+def read_judged(ask: Ask, op_id: str) -> Judged:
+    """The rows of an OP; raises `NoGold` before the first pass."""
+    program = ask("select * from observing_programs where op_id = ?", [op_id])
+    verdict = ask("select * from op_verdicts where op_id = ?", [op_id])
+    criteria = ask("select * from op_criteria where op_id = ? order by instrument, position", [op_id])
+    qualification = ask("select * from op_qualification where op_id = ? order by instrument", [op_id])
+    return Judged(program[0] if program else None, verdict[0] if verdict else None, criteria, qualification)
 
 
 def named_verdict(*, is_complete: bool, is_invertible: bool) -> str:
@@ -70,11 +81,21 @@ def why(ledger: Ledger, gold: Path, op_id: str) -> dict[str, Any]:
         "since": present.since,
         "cause": present.cause,
     }
-    return {**content, **verdict_in_words(partial(read_gold, gold), op_id)}
+    try:
+        judged = read_judged(partial(read_gold, gold), op_id)
+    except NoGold:
+        judged = None
+    return {**content, **verdict_in_words(judged)}
 
 
-def verdict_in_words(ask: Ask, op_id: str) -> dict[str, Any]:
-    """What gold says of the verdict of an OP, see `why`; empty lists where it has no verdict of it."""
+def verdict_in_words(judged: Judged | None) -> dict[str, Any]:
+    """What gold says of the verdict of an OP, see `why`; empty lists where it has no verdict of it.
+
+    Parameters
+    ----------
+    judged
+        What gold has; None: it is not there yet.
+    """
     content: dict[str, Any] = {
         "verdict": None,
         "headline": "No verdict: none of its datasets is current any more.",
@@ -86,41 +107,44 @@ def verdict_in_words(ask: Ask, op_id: str) -> dict[str, Any]:
         "warnings": [],
         "other_instruments": [],
     }
-    try:
-        rows = ask(_VERDICT, [op_id])
-    except NoGold:
+    if judged is None:
         return {**content, "headline": "No verdict: gold has not been built yet, `l2 run` does it."}
-    if not rows:
+    verdict, program = judged.verdict, judged.program
+    if verdict is None or program is None:
         return content
-    verdict = rows[0]
-    criteria = ask(_CRITERIA, [op_id])
-    own = [row for row in criteria if row["instrument"] == verdict["instrument"]]
+    instrument, waits_for = verdict["instrument"], program["waits_for"]
+    criteria = [{name: row[name] for name in _CRITERION} for row in judged.criteria]
+    own = [row for row in criteria if row["instrument"] == instrument]
     failed = [row for row in own if row["outcome"] != "pass"]
-    warnings = ask(_WARNINGS, [op_id])
     return {
         **content,
         "verdict": named_verdict(is_complete=verdict["is_complete"], is_invertible=verdict["is_invertible"]),
-        "headline": _headline(verdict, failed),
-        "instrument": verdict["instrument"],
+        "headline": _headline(verdict, waits_for, failed),
+        "instrument": instrument,
         "rule_version": verdict["rule_version"],
-        "waits_for": verdict["waits_for"],
+        "waits_for": waits_for,
         "failed": failed,
         "passed": [row for row in own if row["outcome"] == "pass"],
-        "warnings": [row["explanation"] for row in warnings if row["instrument"] == verdict["instrument"]],
+        "warnings": [
+            explanation
+            for row in judged.qualification
+            if row["instrument"] == instrument
+            for explanation in row["warning_explanations"] or ()
+        ],
         "other_instruments": [
             row["explanation"]
             for row in criteria
-            if row["instrument"] != verdict["instrument"] and row["outcome"] != "pass"
+            if row["instrument"] != instrument and row["outcome"] != "pass"
         ],
     }
 
 
-def _headline(verdict: Row, failed: list[Row]) -> str:
+def _headline(verdict: Row, waits_for: str | None, failed: list[Row]) -> str:
     said = NOT_INVERTIBLE if failed else INVERTIBLE
     if not verdict["is_complete"]:
         so_far = f"what is there so far is {said}"
         reasons = f": {failed[0]['explanation']}" if failed else ""
-        return f"{WAITING}: {verdict['waits_for']}; {so_far}{reasons}"
+        return f"{WAITING}: {waits_for}; {so_far}{reasons}"
     if not failed:
         return f"{INVERTIBLE}: all criteria are met"
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""

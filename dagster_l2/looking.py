@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from dagster_l2.explain import verdict_in_words
+from dagster_l2.explain import read_judged, verdict_in_words
 from dagster_l2.gold import Ask, NoGold, read_gold
 from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import ASSIGNED, NOTE, PRIORITY, Annotation, Ledger, Present, State
@@ -44,19 +44,17 @@ def everything_of(
         failure = staging_failure(ledger, op)
         staging["failed"] = failure.details["message"] if failure else None
     try:
-        program = ask("select * from observing_programs where op_id = ?", [op])
-        criteria = ask("select * from op_criteria where op_id = ? order by instrument, position", [op])
-        qualified = ask("select * from op_qualification where op_id = ?", [op])
+        judged = read_judged(ask, op)
     except NoGold:
-        program, criteria, qualified = [], [], []
+        judged = None
     return {
         "op_id": op,
         "state": state,
         "people": people_of(ledger, op),
-        "observing_program": program[0] if program else None,
-        "verdict": verdict_in_words(ask, op),
-        "qualification": qualified,
-        "criteria": criteria,
+        "observing_program": judged.program if judged else None,
+        "verdict": verdict_in_words(judged),
+        "qualification": judged.qualification if judged else [],
+        "criteria": judged.criteria if judged else [],
         "input_package": present.details.get("package"),
         "staging": staging,
         "level2": level2_of(settings, present.inversion_id),

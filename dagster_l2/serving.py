@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dagster_l2.files import safe_name
 from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
+from dagster_l2.inputs import PICTURE_FILE, PackageUnreadable, package_folder, read_package
 from dagster_l2.ledger import Ledger, Present
 from dagster_l2.live import Live
 from dagster_l2.looking import everything_of, history_rows
+from dagster_l2.metrics import metrics_text
 from dagster_l2.op_documents import Listing, documents_folder, list_documents, read_document
 from dagster_l2.orders import approve_publishing, check_commit, check_writable, place_of_products
+from dagster_l2.products import QUICKLOOK_FILE
 from dagster_l2.queue import OldGold
+from dagster_l2.scanned import Scanned
 from dagster_l2.settings import Settings
 from dagster_l2.wiring import open_ledger
 
@@ -24,7 +29,8 @@ _DATASETS = """
         dataset_id, product_id, instrument, instrument_program_id, start_time, end_time, create_date,
         wavelength_min_nm, wavelength_max_nm, frame_count, stokes, spectral_lines, lines_estimated,
         is_embargoed, embargo_end_date, status, box_x1_arcsec, box_y1_arcsec, box_x2_arcsec, box_y2_arcsec,
-        solar_radius_arcsec, fried_parameter_median_m, browse_movie_url
+        solar_radius_arcsec, fried_parameter_min_m, fried_parameter_p25_m, fried_parameter_median_m,
+        fried_parameter_p75_m, fried_parameter_max_m, browse_movie_url
     from datasets
     where op_id = ?
     order by instrument, start_time, dataset_id
@@ -46,6 +52,7 @@ class Serving:
         self.ledger: Ledger = open_ledger(settings)
         self._gold = OpenGold(settings.gold)
         self._live = Live(self.ledger, self._gold)
+        self.scanned = Scanned(self._ask)
 
     def __enter__(self) -> Serving:
         return self
@@ -82,9 +89,12 @@ class Serving:
 
     def picture(self, op_id: str) -> Path | None:
         """The picture of an OP's staged frames."""
-        from dagster_l2.inputs import PICTURE_FILE, package_folder
-
         path = package_folder(self._settings.data, op_id) / PICTURE_FILE
+        return path if path.is_file() else None
+
+    def quicklook(self, inversion_id: str) -> Path | None:
+        """The picture of what an inversion found."""
+        path = self._settings.data / "products" / safe_name(inversion_id) / QUICKLOOK_FILE
         return path if path.is_file() else None
 
     def inversion(self, inversion_id: str) -> Row | None:
@@ -116,8 +126,6 @@ class Serving:
 
     def metrics(self) -> bytes:
         """The figures for a scraper, as Prometheus text."""
-        from dagster_l2.metrics import metrics_text
-
         return metrics_text(self.ledger, self._live.queue)
 
     def check_writable(self) -> None:
@@ -140,8 +148,6 @@ class Serving:
             raise OldGold("Gold was built by an earlier version: `l2 run` builds it anew.") from None
 
     def _package(self, op_id: str) -> Row | None:
-        from dagster_l2.inputs import PackageUnreadable, package_folder, read_package
-
         try:
             return read_package(package_folder(self._settings.data, op_id))
         except PackageUnreadable:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_l2.errors import error_class, one_sentence_of
-from dagster_l2.files import AlreadyRunning
+from dagster_l2.files import AlreadyRunning, write_durably
 from dagster_l2.holds import is_approved, note_waiting
 from dagster_l2.homecoming import Places, StillComing, come_home
 from dagster_l2.inputs import (
@@ -36,7 +36,7 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.level2 import write_files
-from dagster_l2.products import ProductsRefused, quicklook
+from dagster_l2.products import QUICKLOOK_FILE, ProductsRefused, quicklook
 from dagster_l2.publishing import (
     Bus,
     BusUnavailable,
@@ -136,7 +136,12 @@ def settle_events(
 
     def check(event: ScienceEvent) -> dict[str, Any]:
         details, home = come_home(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
-        report.picture = quicklook(home)
+        report.picture = png = quicklook(home)
+
+        def write(path: Path) -> None:
+            path.write_bytes(png)
+
+        write_durably(home / QUICKLOOK_FILE, write)
         return details
 
     for event in ledger.pending_events():

@@ -30,7 +30,7 @@ ROOMS = {
     "rules",
     "service",
 }
-LEAVES = {"columns", "errors", "files", "ranges", "telemetry"}
+LEAVES = {"columns", "errors", "files", "listening", "ranges", "telemetry"}
 ARROWS: dict[str, set[str]] = {
     "store": set(),
     "lake": set(),

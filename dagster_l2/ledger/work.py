@@ -192,12 +192,16 @@ class Work(Base):
 
         return self._write(op_id, work)
 
-    def withdraw(self, op_id: str, *, actor: str, reason: str) -> Transition:
-        """Inverted → Working for the same claimer, with a new inversion id and a reason."""
+    def withdraw(self, op_id: str, *, actor: str, reason: str, is_operator: bool = True) -> Transition:
+        """Inverted → Working for the same claimer, with a new inversion id and a reason.
+
+        By the claimer or an operator (else `NotAllowed`).
+        """
 
         def work(connection: sa.Connection, present: Present | None) -> Transition:
             present = known(present, op_id)
             expect(present, State.INVERTED, State.WORKING, "withdrawn")
+            check_claimer(present, actor, is_operator, "withdraw it")
             before = last_in(connection, op_id, State.WORKING)
             return insert(
                 connection,

@@ -37,7 +37,7 @@ from dagster_l2.products.level2 import (
     write_level2,
 )
 from dagster_l2.products.lines import KNOWN_LINES, Line, UnknownLine, line_named, lines_of
-from dagster_l2.products.pictures import quicklook
+from dagster_l2.products.pictures import QUICKLOOK_FILE, quicklook
 from dagster_l2.products.places import FolderPlace, HttpPlace, Place, check_address
 from dagster_l2.products.synthetic import SyntheticShape, write_products
 from dagster_l2.products.verify import verify
@@ -52,6 +52,7 @@ __all__ = [
     "OBSERVED_FILE",
     "PRODUCT_FILES",
     "QUANTITIES",
+    "QUICKLOOK_FILE",
     "Declared",
     "Fetched",
     "FolderPlace",

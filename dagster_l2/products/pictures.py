@@ -1,6 +1,6 @@
 """A picture of what an inversion found: temperature, field strength and velocity at one depth.
 
-Here: the drawing, as PNG bytes. Where it is shown or kept is for others to say.
+Here: the drawing, as PNG bytes, and the name it is kept under in the home of the products.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from dagster_l2.products.layout import (
 from dagster_l2.products.reading import OpenProduct, Unreadable, open_product
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+QUICKLOOK_FILE = "quicklook.png"
 
 # Fe I 630 forms around here; deeper the lines know little, higher the noise leads.
 _LOG_TAU = -1.0

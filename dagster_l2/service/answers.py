@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -61,40 +62,63 @@ def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -
     return as_json({"error": said, "kind": _KINDS.get(status, "failed")}, status, headers)
 
 
-def answer_refusals(app: FastAPI) -> None:
-    """Let every error that reaches the app be one sentence."""
-    app.add_exception_handler(L2Error, _ours)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _unforeseen)
+def status_of(error: L2Error) -> int:
+    """The status that says what kind of refusal it is."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
 
 
-async def _ours(_request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
-    headers = {"Retry-After": "10"} if status == 503 else None
-    return refusal(status, str(error), headers)
+class Refusals:
+    """Lets every error that reaches the app be one sentence: as JSON, or on a page for who looks at pages.
 
+    Parameters
+    ----------
+    pages
+        Where the addresses of pages begin.
+    page
+        What makes a page of a request, a status, a sentence and headers.
+    """
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    said = str(error.detail)
-    if error.status_code == 404 and said == "Not Found":
-        said = "There is nothing at this address; /openapi.json lists what there is."
-    elif error.status_code == 405:
-        said = f"This address takes no {request.method}."
-    elif error.status_code == 400:
-        said = "The body is no JSON."
-    return refusal(error.status_code, said, dict(error.headers or {}))
+    def __init__(self, pages: str, page: Callable[[Request, int, str, dict[str, str]], Response]) -> None:
+        self._pages, self._page = pages, page
 
+    def add_to(self, app: FastAPI) -> None:
+        """Let the app answer by this."""
+        app.add_exception_handler(L2Error, self._ours)
+        app.add_exception_handler(HTTPException, self._http)
+        app.add_exception_handler(RequestValidationError, self._invalid)
+        app.add_exception_handler(Exception, self._unforeseen)
 
-async def _invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return refusal(422, f"{place}: {first['msg']}{more}.")
+    def _say(
+        self, request: Request, status: int, sentence: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        if str(request.scope["path"]).startswith(self._pages):
+            return self._page(request, status, sentence, headers or {})
+        return refusal(status, sentence, headers)
 
+    async def _ours(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, L2Error)
+        status = status_of(error)
+        return self._say(request, status, str(error), {"Retry-After": "10"} if status == 503 else None)
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    _LOG.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
-    return refusal(500, f"Nobody foresaw this ({type(error).__name__}); the log of the service says more.")
+    async def _http(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        said = str(error.detail)
+        if error.status_code == 404 and said == "Not Found":
+            said = "There is nothing at this address; /openapi.json lists what there is."
+        elif error.status_code == 405:
+            said = f"This address takes no {request.method}."
+        elif error.status_code == 400:
+            said = "The body is not what this address takes."
+        return self._say(request, error.status_code, said, dict(error.headers or {}))
+
+    async def _invalid(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+        return self._say(request, 422, f"{place}: {first['msg']}{more}.")
+
+    async def _unforeseen(self, request: Request, error: Exception) -> Response:
+        _LOG.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+        said = f"Nobody foresaw this ({type(error).__name__}); the log of the service says more."
+        return self._say(request, 500, said)

@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from dagster_l2.service.access import Access
-from dagster_l2.service.answers import answer_refusals
+from dagster_l2.service.answers import Refusals
 from dagster_l2.service.board import add_board
 from dagster_l2.service.doors import Doors, Limits
 from dagster_l2.service.limits import BodyLimit, RequestLog
@@ -43,8 +43,8 @@ def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:
     # The orders first: the address of an OP takes any text, slashes and all.
     add_writes(app, doors, access)
     add_reads(app, doors, access)
-    add_board(app, doors, access)
-    answer_refusals(app)
+    board = add_board(app, doors, access)
+    Refusals("/board", board.refusal).add_to(app)
     app.add_middleware(BodyLimit, most=limits.body_bytes)
     app.add_middleware(RequestLog)
     return app

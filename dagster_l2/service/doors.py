@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,12 +28,38 @@ class Listing(Protocol):
         """What to ask with the next time."""
 
 
+class Scanned(Protocol):
+    """What scans brought and where they have looked, as of the last pass; all raise before the first."""
+
+    def sources(self) -> list[Row]:
+        """The sources with windows: the years they lie in, and how many."""
+
+    def standing_by_day(self, source: str, year: int) -> dict[date, str]:
+        """How each covered day of a year stands."""
+
+    def windows(self, source: str, offset: int, limit: int) -> tuple[list[Row], int]:
+        """The windows of a source, trouble first, and how many there are."""
+
+    def scans(self, offset: int, limit: int) -> tuple[list[Row], int]:
+        """The scans, newest first, and how many there are."""
+
+    def changes_by_field(self) -> list[Row]:
+        """How often each field has changed."""
+
+    def rejected(self, offset: int, limit: int) -> tuple[list[Row], int]:
+        """Records that could not be read, newest first, and how many there are."""
+
+
 class Doors(Protocol):
     """Where the service reads, and what it asks before it orders; for many threads at once."""
 
     @property
     def ledger(self) -> Ledger:
         """The ledger."""
+
+    @property
+    def scanned(self) -> Scanned:
+        """What scans brought."""
 
     def queue(self) -> list[Row]:
         """The OPs that wait, best first; the rows are shared."""
@@ -45,6 +72,9 @@ class Doors(Protocol):
 
     def picture(self, op_id: str) -> Path | None:
         """The picture of an OP's level-1 frames, a PNG file; None where there is none."""
+
+    def quicklook(self, inversion_id: str) -> Path | None:
+        """The picture of what an inversion found, a PNG file; None where there is none."""
 
     def inversion(self, inversion_id: str) -> Row | None:
         """One inversion."""

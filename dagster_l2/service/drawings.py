@@ -1,4 +1,4 @@
-"""What the board draws, as numbers for its templates: the solar disk with boxes, Fried parameters in a row.
+"""What the board draws, as numbers for its templates: the solar disk with fields, the box plot of R0.
 
 Also how values and times are written: units beside them, times in UTC. No HTML here.
 """
@@ -13,8 +13,12 @@ from typing import Any
 
 from dagster_l2.service.doors import Row
 
-_STRIP_WIDTH = 320.0
-_STRIP_MOST_M = 0.25
+SPREAD = ("min", "p25", "median", "p75", "max")
+"""What a record carries of its Fried parameter, the smallest first."""
+
+_AXIS, _AXIS_M = 320.0, 0.25
+_TICK_M = 0.05
+_ROW, _LABELS = 22, 120
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,31 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Median Fried parameters of datasets along one axis, in metres; places in the drawing's units."""
+class Spread:
+    """How the Fried parameter of a dataset spreads: its row in the drawing, places along the axis, metres.
 
-    width: float
-    points: list[tuple[str, float, float]]
+    What the record does not carry is None; ``beyond`` is the largest value where it is off the axis.
+    """
+
+    dataset_id: str
+    instrument: str
+    y: int
+    low: float | None
+    box: tuple[float, float] | None
+    median: float | None
+    high: float | None
+    beyond: float | None
+    metres: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class BoxPlot:
+    """Fried parameters of datasets, one below the other on one axis in metres."""
+
+    left: int
+    width: int
+    height: int
+    spreads: list[Spread]
     ticks: list[tuple[float, str]]
 
 
@@ -79,17 +103,43 @@ def disk_of(datasets: Sequence[Row]) -> Disk | None:
     return Disk(radius, half, inside, [box.dataset_id for box in boxes if box not in inside])
 
 
-def strip_of(datasets: Sequence[Row]) -> Strip | None:
-    """The median Fried parameters of these datasets; None when none is known."""
-    points = [
-        (row["dataset_id"], value, min(value / _STRIP_MOST_M, 1.0) * _STRIP_WIDTH)
-        for row in datasets
-        if (value := row.get("fried_parameter_median_m")) is not None and math.isfinite(value)
-    ]
-    if not points:
+def box_plot_of(datasets: Sequence[Row]) -> BoxPlot | None:
+    """Smallest, quartiles, median and largest Fried parameter of these datasets; None when none is known."""
+    spreads: list[Spread] = []
+    for row in datasets:
+        metres = {name: _finite(row.get(f"fried_parameter_{name}_m")) for name in SPREAD}
+        if all(value is None for value in metres.values()):
+            continue
+        low, lower, median, upper, high = (metres[name] for name in SPREAD)
+        spreads.append(
+            Spread(
+                row["dataset_id"],
+                row["instrument"] or "",
+                len(spreads) * _ROW,
+                _along(low),
+                None if lower is None or upper is None else (_x(lower), _x(max(lower, upper))),
+                _along(median),
+                _along(high),
+                high if high is not None and high > _AXIS_M else None,
+                metres,
+            )
+        )
+    if not spreads:
         return None
-    ticks = [(step * 0.05 / _STRIP_MOST_M * _STRIP_WIDTH, f"{step * 0.05:.2f}") for step in range(6)]
-    return Strip(_STRIP_WIDTH, points, ticks)
+    ticks = [(_x(step * _TICK_M), f"{step * _TICK_M:.2f}") for step in range(round(_AXIS_M / _TICK_M) + 1)]
+    return BoxPlot(_LABELS, round(_AXIS), len(spreads) * _ROW, spreads, ticks)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _along(metres: float | None) -> float | None:
+    return None if metres is None else _x(metres)
+
+
+def _x(metres: float) -> float:
+    return round(min(max(metres, 0.0), _AXIS_M) / _AXIS_M * _AXIS, 1)
 
 
 def when(moment: datetime | date | None) -> str:

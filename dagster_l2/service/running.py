@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from typing import Self
@@ -12,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dagster_l2.errors import L2Error
+from dagster_l2.listening import listen
 
 _START_S = 60.0
 _GRACE_S = 5
@@ -29,7 +29,10 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
     ServiceFailed
         When the port is taken or the host is not one of this machine's addresses.
     """
-    with _listen(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
+    with (
+        listen(host, port, "The service", ServiceFailed) as listening,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         uvicorn.Server(_config(app)).run(sockets=[listening])
 
 
@@ -38,7 +41,7 @@ class RunningService:
 
     def __init__(self, app: ASGIApp) -> None:
         self._server = uvicorn.Server(_config(app))
-        self._socket = _listen("127.0.0.1", 0)
+        self._socket = listen("127.0.0.1", 0, "The service", ServiceFailed)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="service", daemon=True
         )
@@ -75,18 +78,3 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ServiceFailed(
-            f"The service cannot listen on {host}:{port} ({reason});"
-            " choose another port or stop what holds it."
-        ) from None
-    # Head and body of an answer are two packets; else the second waits for the client's word on the first.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening

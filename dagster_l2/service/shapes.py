@@ -228,6 +228,18 @@ class Reopen(_Order):
     reason: Sentence = Field(examples=["the wavelength calibration was wrong"])
 
 
+class Withdraw(_Order):
+    """Why the products are taken back."""
+
+    reason: Sentence = Field(examples=["a wrong initial model"])
+
+
+class Assign(_Order):
+    """Who should take it."""
+
+    to: Sentence | None = Field(description="A name; null takes the assignment back.", examples=["bob"])
+
+
 class Note(_Order):
     """A remark."""
 

@@ -1,4 +1,4 @@
-"""What can be ordered: claim, release, ready, publish, reopen, notes, priority.
+"""What can be ordered: claim, release, ready, withdraw, retry, publish, reopen, notes, priority, assign.
 
 Each is the ledger's function that the command calls. With an idempotency key the same request again is the
 same event: its answer is made from what was written then.
@@ -30,6 +30,7 @@ from dagster_l2.service.answers import as_json, refusal
 from dagster_l2.service.doors import Doors, Row
 from dagster_l2.service.shapes import (
     Approved,
+    Assign,
     Event,
     Moved,
     Note,
@@ -38,6 +39,7 @@ from dagster_l2.service.shapes import (
     Refusal,
     Reopen,
     Said,
+    Withdraw,
 )
 
 T = TypeVar("T")
@@ -69,6 +71,7 @@ def add_writes(app: FastAPI, doors: Doors, access: Access) -> None:
     scientist = Depends(access.as_least("scientist"))
     operator = Depends(access.as_least("operator"))
     _work(router, doors, scientist)
+    _back(router, doors, scientist)
     _decide(router, doors, operator)
     _say(router, doors, scientist)
     app.include_router(router)
@@ -129,6 +132,27 @@ def _work(router: APIRouter, doors: Doors, scientist: Any) -> None:
         )
 
 
+def _back(router: APIRouter, doors: Doors, scientist: Any) -> None:
+    @router.post("/withdraw", responses={200: {"model": Moved}})
+    def withdraw(op_id: str, body: Withdraw, key: Key = None, who: Token = scientist) -> Response:
+        """Take back products that are not published yet; the OP is Working again as a new inversion."""
+        doors.check_writable()
+
+        def order(ledger: Ledger) -> Transition:
+            is_operator = who.role == "operator"
+            return ledger.withdraw(op_id, actor=who.name, reason=body.reason, is_operator=is_operator)
+
+        return as_json(moved(_once(doors, who, key, "withdraw", op_id, body, order)))
+
+    @router.post("/retry", responses={200: {"model": Moved}})
+    def retry(op_id: str, key: Key = None, who: Token = scientist) -> Response:
+        """Bring an OP in Error back to the state before it; the next pass tries the step again."""
+        step = _once(
+            doors, who, key, "retry", op_id, None, lambda ledger: ledger.retry(op_id, actor=who.name)
+        )
+        return as_json(moved(step))
+
+
 def _decide(router: APIRouter, doors: Doors, operator: Any) -> None:
     @router.post("/publish", status_code=202, responses={202: {"model": Approved}})
     def publish(op_id: str, key: Key = None, who: Token = operator) -> Response:
@@ -177,6 +201,15 @@ def _say(router: APIRouter, doors: Doors, scientist: Any) -> None:
             return ledger.prioritize(op_id, body.level, reason=body.reason, actor=who.name)
 
         return as_json(_said(_once(doors, who, key, "priority", op_id, body, order)), 201)
+
+    @router.post("/assign", status_code=201, responses={201: {"model": Said}})
+    def assign(op_id: str, body: Assign, key: Key = None, who: Token = scientist) -> Response:
+        """Say who should take an OP; anybody else can still claim it."""
+
+        def order(ledger: Ledger) -> Annotation:
+            return ledger.assign(op_id, body.to, actor=who.name)
+
+        return as_json(_said(_once(doors, who, key, "assign", op_id, body, order)), 201)
 
 
 def _once(

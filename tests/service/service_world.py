@@ -50,6 +50,7 @@ def make_gold(path: Path, ops: int | Sequence[str]) -> None:
             " 'waits' as reason, false as is_held_by_embargo, null::timestamp as embargo_end_date from ops"
         )
         gold.execute(_PROGRAMS)
+        gold.execute(_SCANS)
         gold.execute("alter table ops rename to generated")
 
 
@@ -87,8 +88,43 @@ create table datasets as select
     ['Fe I (630.15 nm)'] as spectral_lines, false as lines_estimated, false as is_embargoed,
     null::timestamp as embargo_end_date, 'ACTIVE' as status,
     -500.0e0 as box_x1_arcsec, 100.0e0 as box_y1_arcsec, -420.0e0 as box_x2_arcsec, 160.0e0 as box_y2_arcsec,
-    950.0e0 as solar_radius_arcsec, 0.05e0 + (i % 10) / 100 as fried_parameter_median_m,
+    950.0e0 as solar_radius_arcsec, 0.02e0 as fried_parameter_min_m, 0.04e0 as fried_parameter_p25_m,
+    0.05e0 + (i % 10) / 100 as fried_parameter_median_m, 0.16e0 as fried_parameter_p75_m,
+    case when i % 3 = 0 then 28.2e0 else 0.2e0 end as fried_parameter_max_m,
     case when i % 2 = 1 then 'https://example.org/' || i || '.mp4' end as browse_movie_url from ops;
+"""
+
+
+# Two years of windows of five days each; in every year one failed and one came in part.
+_SCANS = """
+create table scan_coverage as select
+    'metadata_store' as source, '{}' as query, timestamp '2024-01-01' + interval (5 * n) day as window_start,
+    timestamp '2024-01-06' + interval (5 * n) day as window_end,
+    case n % 73 when 10 then 'FAILED' when 30 then 'SKIPPED_NO_DATA' else 'DOWNLOADED' end as status,
+    100::bigint as records, 100::bigint as expected_records,
+    case n % 73 when 20 then 87.5e0 when 10 then null else 100e0 end as availability_pct,
+    2::bigint as attempts,
+    0.5e0 as seconds, timestamp '2026-01-01 10:00:00' as finished_at,
+    case when n % 73 = 10 then 'timeout' end as error_type,
+    case when n % 73 = 10 then 'The store did not answer in time.' end as error_message
+from range(146) as numbers (n);
+create table dataset_versions as select
+    op_id || '.' || n as dataset_id, 'scan-' || (n % 3) as job_id,
+    timestamp '2026-01-01' + interval (n % 3) day as seen_at,
+    case when n % 4 = 3 then 'changed' else 'new' end as change_type,
+    case when n % 4 = 3 then ['bounding_box', 'health'] else []::varchar[] end as changed_fields
+from ops, range(8) as numbers (n);
+create table rejected_records as select
+    'datasets' as table_name, 'R' || lpad(n::varchar, 5, '0') as record_id, 'frameCount is "x"' as reason,
+    timestamp '2026-01-02' + interval (n) minute as rejected_at,
+    case when n % 2 = 0 then timestamp '2026-02-02' end as last_accepted_at, '{}' as raw_json,
+    'scan-1' as job_id, n::varchar as content_hash
+from range(30) as numbers (n);
+create table download_jobs as select
+    'scan-' || n as job_id, 'metadata_store' as job_name, 'SUCCESS' as status,
+    timestamp '2026-01-01' + interval (n) day as submitted_at, 12.5e0 as seconds, 40::bigint as requests,
+    200::bigint as records
+from range(4) as numbers (n);
 """
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from service_world import PACKAGE, op_name
 
 from dagster_l2.ledger import State
-from dagster_l2.service.board import op_address
+from dagster_l2.service.pages import op_address
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -77,8 +78,15 @@ def test_the_page_of_an_op_tells_criteria_fields_datasets_and_inversions_with_un
     page.context.add_cookies([{"name": "l2_token", "value": world.token("rita", "reader"), "url": world.url}])
     page.goto(f"{world.url}{op_address(op)}")
     text = page.locator("main").inner_text()
-    for wanted in ("0.9\t0.75\tfraction", "630.00–631.00", "Fried parameter, m", "950 arcsec", "cm"):
+    for wanted in ("0.9\t0.75\tfraction", "630.00–631.00", "Fried parameter, m", "950 arcsec", "0.080 m"):
         assert wanted in text, wanted
+    assert "AAAAA\t0.020\t0.040\t0.080\t0.160\t28.200" in text, "The box plot's values, as a table."
+    plot = page.get_by_role("img", name="Box plot of the Fried parameters of 1 datasets")
+    ends = [plot.locator(mark).bounding_box() for mark in (".whisker", ".box", ".median")]
+    starts = [end["x"] for end in ends]
+    assert starts == sorted(starts), "The whisker begins before the box, the box before the median."
+    assert ends[0]["x"] + ends[0]["width"] > ends[1]["x"] + ends[1]["width"]
+    assert "→ 28.2 m" in plot.text_content(), "What lies off the axis is said."
     assert page.get_by_role("img", name="solar disk").count() == 1
     box = page.locator("rect.field").bounding_box()
     sun = page.locator("circle.sun").bounding_box()
@@ -91,6 +99,120 @@ def test_the_page_of_an_op_tells_criteria_fields_datasets_and_inversions_with_un
     page.close()
 
 
+SAID = {"text": "seen", "level": "3"}
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "order", "becomes"),
+    [
+        ("scientist", State.PREPROCESSED, "claim", State.WORKING),
+        ("scientist", State.WORKING, "release", State.PREPROCESSED),
+        ("scientist", State.INVERTED, "withdraw", State.WORKING),
+        ("scientist", State.ERROR, "retry", State.PREPROCESSED),
+        ("operator", State.INVERTED, "publish", State.INVERTED),
+        ("operator", State.PUBLISHED, "reopen", State.INVERTIBLE),
+        ("scientist", State.DISCOVERED, "assign", State.DISCOVERED),
+        ("scientist", State.DISCOVERED, "priority", State.DISCOVERED),
+        ("scientist", State.PUBLISHED, "note", State.PUBLISHED),
+    ],
+)
+def test_what_makes_sense_is_offered_to_who_may_and_done(world, new_op, role, state, order, becomes):
+    op = new_op(State.PREPROCESSED if state is State.ERROR else state)
+    if state is State.ERROR:
+        failed = {"step": "stage", "error_class": "permanent", "message": "The disk is full."}
+        world.ledger.fail(op, **failed, actor="t", run_id=None)
+    address, own = op_address(op), {"Origin": world.url}
+    who = "bob" if role == "scientist" else "olga"
+    with httpx.Client(base_url=world.url, cookies=cookies(world, "rita", "reader")) as rita:
+        page = rita.get(address).text
+        assert ("The disk is full." in page) is (state is State.ERROR)
+        assert 'name="order"' not in page, "A reader is offered nothing."
+        assert rita.post(address, data={"order": order, **SAID}, headers=own).status_code == 403
+    with httpx.Client(base_url=world.url, cookies=cookies(world, who, role)) as client:
+        offered = set(re.findall(r'name="order" value="(\w+)"', client.get(address).text))
+        assert order in offered
+        before = len(world.ledger.history(op)) + len(world.ledger.annotations(op))
+        for other in {"claim", "release", "withdraw", "retry", "publish", "reopen"} - offered:
+            answer = client.post(address, data={"order": other, **SAID}, headers=own)
+            problem = re.findall(r'class="problem" role="alert">([^<]+)<', answer.text)
+            assert answer.status_code in (403, 409, 422)
+            assert len(problem) == 1, "Why not is said on the page, in one sentence."
+        assert len(world.ledger.history(op)) + len(world.ledger.annotations(op)) == before
+        assert client.post(address, data={"order": order, **SAID}, headers=own).status_code == 303
+    assert world.ledger.present(op).state is becomes
+    assert len(world.ledger.history(op)) + len(world.ledger.annotations(op)) == before + 1
+
+
+def test_a_colleague_is_not_offered_what_only_the_claimer_may(world, new_op):
+    for state, order in ((State.WORKING, "release"), (State.INVERTED, "withdraw")):
+        op = new_op(state, "bob")
+        with httpx.Client(base_url=world.url, cookies=cookies(world, "cleo")) as cleo:
+            assert f'value="{order}"' not in cleo.get(op_address(op)).text
+            answer = cleo.post(op_address(op), data={"order": order, **SAID}, headers={"Origin": world.url})
+            assert (answer.status_code, "only bob or an operator" in answer.text) == (409, True)
+
+
+def test_the_scans_are_told_as_a_calendar_with_a_table_as_its_text(world, browser):
+    page = browser.new_page()
+    page.context.add_cookies([{"name": "l2_token", "value": world.token("rita", "reader"), "url": world.url}])
+    page.goto(f"{world.url}/board")
+    page.get_by_role("link", name="Scans").click()
+    page.get_by_label("Year").select_option("2024")
+    page.get_by_role("button", name="Show").click()
+    calendar = page.get_by_role("img", name="metadata_store in 2024")
+    told = "351 days complete, 5 days in part, 5 days no data, 5 days failed"
+    assert calendar.get_attribute("aria-label").endswith(told)
+    assert calendar.locator("path.failed").get_attribute("d").count("M") == 5
+    page.get_by_text("The same by month").click()
+    table = page.get_by_role("table", name="Days of 2024")
+    rows = [row.split() for row in table.locator("tbody tr").all_inner_texts()]
+    assert rows[1] == ["February", "24", "0", "0", "5"]
+    assert sum(int(row[1]) for row in rows) == 351
+    text = page.locator("main").inner_text()
+    for wanted in ("bounding_box\t40\t40", "scan-1\tSUCCESS\t12.5\t40\t200\t40\t20\t30"):
+        assert wanted in text, wanted
+    page.get_by_role("link", name="all of them").click()
+    assert page.locator("tbody tr").count() == 30
+    page.get_by_role("link", name="Back").click()
+    page.get_by_role("link", name="all windows").click()
+    first = page.locator("tbody tr").first.inner_text()
+    assert "FAILED" in first, "What needs somebody comes first."
+    assert "The store did not answer in time." in first
+    page.get_by_role("link", name="After").click()
+    assert page.locator("tbody tr").count() == 46
+    page.close()
+
+
+PATHS = (
+    "/board",
+    "/board/overdue",
+    "/board/inversions",
+    "/board/proposals",
+    "/board/scans",
+    "/board/scans/windows?source=metadata_store",
+    "/board/scans/rejected",
+    *(op_address(op_name(number)) for number in range(1, 4)),
+    "/board/op/nobody",
+)
+
+
+def test_no_page_breaks_a_rule_of_accessibility_nor_a_narrow_window(world, browser):
+    context = browser.new_context(viewport={"width": 400, "height": 800})
+    context.add_cookies([{"name": "l2_token", "value": world.token("olga", "operator"), "url": world.url}])
+    page, axe = context.new_page(), Axe()
+    for path in PATHS:
+        page.goto(f"{world.url}{path}")
+        found = axe.run(page)
+        assert found.violations_count == 0, f"{path}\n{found.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+    page.emulate_media(color_scheme="dark")
+    for path in ("/board", "/board/scans", op_address(op_name(3))):
+        page.goto(f"{world.url}{path}")
+        found = axe.run(page, options={"runOnly": ["color-contrast"]})
+        assert found.violations_count == 0, f"{path} in the dark\n{found.generate_report()}"
+    context.close()
+
+
 def test_forms_from_elsewhere_and_by_readers_write_nothing(world, new_op):
     op = new_op()
     with httpx.Client(base_url=world.url, cookies=cookies(world, "bob")) as bob:
@@ -98,7 +220,7 @@ def test_forms_from_elsewhere_and_by_readers_write_nothing(world, new_op):
         for headers in ({}, {"Origin": "https://example.org"}, {"Origin": "null"}):
             assert bob.post(op_address(op), data=claim, headers=headers).status_code == 403
         own = {"Origin": world.url}
-        assert bob.post(op_address(op), data={"order": "publish"}, headers=own).status_code == 422
+        assert bob.post(op_address(op), data={"order": "sell"}, headers=own).status_code == 422
         assert bob.post(op_address("nobody"), data=claim, headers=own).status_code == 404
         assert world.ledger.present(op).state is State.PREPROCESSED
         assert bob.post(op_address(op), data=claim, headers=own).status_code == 303

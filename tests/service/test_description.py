@@ -49,5 +49,5 @@ def test_every_answer_is_one_of_those_described(world, new_op):
                 assert answer.json()["error"].strip()
 
         check()
-    assert len({path for _method, path, _status in seen}) == 15
+    assert len({path for _method, path, _status in seen}) == 18
     assert {status for _method, _path, status in seen} >= {200, 201, 404, 409, 422}

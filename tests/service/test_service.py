@@ -56,6 +56,9 @@ def test_a_role_that_may_not_never_writes(world, new_op):
         "notes": {"text": "x"},
         "priority": {"level": 1, "reason": "x"},
         "ready": {"products": "/", "commit": "abcdef1"},
+        "withdraw": {"reason": "x"},
+        "retry": None,
+        "assign": {"to": "x"},
     }
     decisions = {"publish": None, "reopen": {"reason": "x"}}
     with world.client("rita", "reader") as reader, world.client("bob") as scientist:

@@ -15,6 +15,7 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from dagster_l2.listening import listen
 from dagster_l2.store.errors import StoreError
 
 _START_S = 30.0
@@ -54,7 +55,7 @@ class LocalStoreServer:
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
-        self._socket = _listen("127.0.0.1", self._port)
+        self._socket = listen("127.0.0.1", self._port, "The local store", StoreServerFailed)
         self._port = self._socket.getsockname()[1]
         self._server = uvicorn.Server(_config(self._app))
         self._thread = threading.Thread(
@@ -92,7 +93,10 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
     StoreServerFailed
         When the port is taken or the host is not one of this machine's addresses.
     """
-    with _listen(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
+    with (
+        listen(host, port, "The local store", StoreServerFailed) as listening,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         uvicorn.Server(_config(app)).run(sockets=[listening])
 
 
@@ -108,21 +112,3 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    if not 0 <= port <= 65535:
-        raise StoreServerFailed(f"{port} is no port; choose one from 1 to 65535, or 0 for a free one.")
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreServerFailed(
-            f"The local store cannot listen on {host}:{port} ({reason});"
-            " choose another port or stop what holds it."
-        ) from None
-    # Head and body are two packets; without this each answer waits 40 ms for the client's acknowledgement
-    # of the first. Accepted connections inherit it, and asyncio does not set it on sockets made like this.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
