@@ -32,6 +32,8 @@ class Service:
     """The service over HTTP."""
 
     def __init__(self, url, token, timeout_s=60.0):
+        if not url.startswith(("http://", "https://")):
+            raise Refused(f"{url} is no address of a service; write it like https://l2.example")
         self.url, self.token, self.timeout_s = url.rstrip("/"), token, timeout_s
 
     def ask(self, method, path, body=None, key=None):
@@ -50,6 +52,8 @@ class Service:
             except (OSError, ValueError, http.client.HTTPException) as error:
                 # Not answered, or cut off: it may have been done, and the key makes it once.
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
+                if not attempt:
+                    print(f"No answer from {self.url} ({reason}); trying for a minute.", file=sys.stderr)
         raise Refused(f"the service does not answer at {self.url} ({reason}); run the same again")
 
     def _send(self, method, path, body, key):
@@ -195,9 +199,16 @@ def main(arguments=None):
     """Run; 0 well, 1 refused or not answered."""
     try:
         print(run(parsed(arguments)))
+        sys.stdout.flush()
     except Refused as refused:
         print(f"Error: {refused}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Who reads has seen enough; what is left must not be written at the end, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("Interrupted; run the same again, an order is given once.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.events import StepSuccessData
 from dagster_dbt import DbtProject
 
 from dagster_l2 import jobs, project, sensors
 from dagster_l2.build import build_defs
+from dagster_l2.cli.runner import OF_THE_CODE_LOCATION
 from dagster_l2.holds import approve, note_waiting
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.settings import REPOSITORY, load_settings
@@ -48,6 +50,12 @@ def test_the_asset_graph_is_the_one_that_was_reviewed(defs: dg.Definitions) -> N
     if os.environ.get("WRITE_SNAPSHOT"):
         SNAPSHOT.write_text(graph(defs))
     assert graph(defs) == SNAPSHOT.read_text()
+
+
+def test_the_ui_finds_the_runs_of_commands_with_their_job(defs: dg.Definitions) -> None:
+    workspace = yaml.safe_load((REPOSITORY / "workspace.yaml").read_text(encoding="utf-8"))
+    location = workspace["load_from"][0]["python_module"]["location_name"]
+    assert list(OF_THE_CODE_LOCATION.values()) == [f"{defs.get_repository_def().name}@{location}"]
 
 
 def test_every_asset_has_a_description_an_owner_and_a_group(defs: dg.Definitions) -> None:

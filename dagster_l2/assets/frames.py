@@ -14,7 +14,7 @@ from dagster_l2.staging import stage_next
 
 @dg.asset(
     key=["inputs", "frames"],
-    group_name="ledger",
+    group_name="inputs",
     kinds={"fits"},
     owners=["team:operators"],
     deps=[dg.AssetKey(["gold", "l2_duckdb"])],

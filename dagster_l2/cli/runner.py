@@ -33,6 +33,9 @@ from dagster_l2.wiring import open_ledger
 
 LAUNCHED_BY = "l2/launched_by"
 
+# By this tag, which Dagster gives to the runs that it launches itself, the UI knows a job's runs.
+OF_THE_CODE_LOCATION = {".dagster/repository": "__repository__@dagster_l2"}
+
 
 class StepFailed(L2Error):
     """A step of the run failed; the message is the step's own sentence."""
@@ -122,7 +125,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run_id: str) -
             instance=instance,
             run_id=run_id,
             raise_on_error=False,
-            tags={LAUNCHED_BY: "l2"},
+            tags={LAUNCHED_BY: "l2", **OF_THE_CODE_LOCATION},
             run_config={"loggers": {"console": {}}},
         )
 

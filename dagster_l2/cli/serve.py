@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import click
+from dotenv import dotenv_values
 
 from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.settings import REPOSITORY, load_settings
+from dagster_l2.setting_kinds import PREFIX
+from dagster_l2.settings import REPOSITORY, Settings, load_settings
 
 
 @click.group("store")
@@ -51,8 +53,7 @@ def ui_command(port: int, host: str) -> None:
 
     prepare_dagster_home(settings)
     bin_folder = Path(sys.executable).parent
-    # dbt and the dagster programs are found on PATH by what is started below.
-    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = _environment(settings, bin_folder)
     commands = [
         [
             str(bin_folder / "dagster"),
@@ -68,7 +69,9 @@ def ui_command(port: int, host: str) -> None:
     if settings.store_url is None:
         commands.append([str(bin_folder / "l2"), "store", "serve"])
     click.echo(f"UI: http://{host}:{port}  (starting takes some 20 s; Ctrl-C stops it)", err=True)
-    processes = [subprocess.Popen(command, env=environment, cwd=REPOSITORY) for command in commands]
+    # In Dagster's own folder, since it warns of a dagster.yaml in any other one.
+    home = environment["DAGSTER_HOME"]
+    processes = [subprocess.Popen(command, env=environment, cwd=home) for command in commands]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         while all(process.poll() is None for process in processes):
@@ -84,3 +87,25 @@ def ui_command(port: int, host: str) -> None:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _environment(settings: Settings, bin_folder: Path) -> dict[str, str]:
+    """The environment of what is started: it has the settings of here, though its folder is another."""
+    said = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    paths = {
+        f"{PREFIX}{name.upper()}": str(value.expanduser().absolute())
+        for name in settings.model_fields_set
+        if isinstance(value := getattr(settings, name), Path)
+    }
+    return {
+        **said,
+        **os.environ,
+        **paths,
+        "DAGSTER_HOME": str(Path(os.environ["DAGSTER_HOME"]).resolve()),
+        # dbt and the dagster programs are found on PATH.
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        # `dagster dev` says of itself that `dg dev` is preferred, which is not installed with it.
+        "PYTHONWARNINGS": ",".join(
+            filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:Function `dev_command` is superseded"))
+        ),
+    }

@@ -103,7 +103,9 @@ class Work(Base):
             present = known(present, op_id)
             if present.state is State.WORKING and present.claimed_by:
                 # Who moved it last may be another: an operator who retried it, the pipeline.
-                raise conflict(present, f"{shown(present.claimed_by)} has claimed it; ask for its release.")
+                own = f"it is yours already, as {present.inversion_id}."
+                another = f"{shown(present.claimed_by)} has claimed it; ask for its release."
+                raise conflict(present, own if present.claimed_by == actor else another)
             expect(present, State.PREPROCESSED, State.WORKING, "claimed")
             claimed = {**(details or {}), **package_of(present), "claimed_by": actor, "role": role}
             return insert(
