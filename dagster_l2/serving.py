@@ -11,6 +11,7 @@ from typing import Any
 
 from dagster_l2.files import safe_name
 from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
+from dagster_l2.gold_by_op import GoldByOp
 from dagster_l2.inputs import PICTURE_FILE, PackageUnreadable, package_folder, read_package
 from dagster_l2.ledger import Ledger, Present
 from dagster_l2.live import Live
@@ -51,6 +52,7 @@ class Serving:
         self._settings = settings
         self.ledger: Ledger = open_ledger(settings)
         self._gold = OpenGold(settings.gold)
+        self._by_op = GoldByOp(self._gold)
         self._live = Live(self.ledger, self._gold)
         self.scanned = Scanned(self._ask)
 
@@ -143,7 +145,7 @@ class Serving:
 
     def _ask(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
         try:
-            return self._gold.read(query, parameters)
+            return self._by_op(query, parameters)
         except BadQuery:
             raise OldGold("Gold was built by an earlier version: `l2 run` builds it anew.") from None
 

@@ -132,6 +132,16 @@ def _programs(router: APIRouter, doors: Doors) -> None:
 
 
 def _queue(router: APIRouter, doors: Doors) -> None:
+    counted: tuple[list[Row], dict[str, int]] | None = None
+
+    def late(rows: list[Row]) -> dict[str, int]:
+        """Counted once for each state of the queue: most who ask find that nobody moved."""
+        nonlocal counted
+        before = counted
+        if before is None or before[0] is not rows:
+            counted = before = rows, late_by_responsible(rows)
+        return before[1]
+
     @router.get("/queue", responses=_with(Queue))
     def queue(
         whom: Annotated[
@@ -144,9 +154,7 @@ def _queue(router: APIRouter, doors: Doors) -> None:
     ) -> Response:
         """Who does what next, best first; a role is one of pipeline, operator and scientist."""
         rows = chosen(doors.queue(), whom=whom, states=state, overdue=overdue)
-        return as_json(
-            {"items": rows[offset : offset + limit], "total": len(rows), "overdue": late_by_responsible(rows)}
-        )
+        return as_json({"items": rows[offset : offset + limit], "total": len(rows), "overdue": late(rows)})
 
 
 def chosen(rows: list[Row], *, whom: str | None, states: list[State] | None, overdue: bool) -> list[Row]:
