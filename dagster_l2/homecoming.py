@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import safe_name, sha256
+from dagster_l2.files import safe_name, sha256, write_durably
 from dagster_l2.inputs import (
     Collection,
     Item,
@@ -29,6 +29,7 @@ from dagster_l2.inputs import (
 from dagster_l2.ledger import Ledger, ScienceEvent
 from dagster_l2.products import (
     PRODUCT_FILES,
+    QUICKLOOK_FILE,
     Declared,
     FolderPlace,
     HttpPlace,
@@ -39,6 +40,7 @@ from dagster_l2.products import (
     check_address,
     fetch,
     forget,
+    quicklook,
     seal,
     verify,
 )
@@ -95,13 +97,8 @@ def come_home(
     *,
     actor: str,
     run_id: str | None,
-) -> tuple[dict[str, Any], Path]:
-    """Bring the products of an event home and verify them there.
-
-    Returns
-    -------
-    dict, Path
-        What goes into the details of Inverted, and the home.
+) -> dict[str, Any]:
+    """Bring the products of an event home and verify them there; what goes into the details of Inverted.
 
     Raises
     ------
@@ -113,7 +110,7 @@ def come_home(
         Another one is at it.
     """
     package = read_package(package_folder(data, event.op_id))
-    with at_home_alone(data / "products" / safe_name(event.inversion_id)) as home:
+    with at_home_alone(home_of(data, event.inversion_id)) as home:
         sums = _fetched(ledger, data, home, event, places, actor=actor, run_id=run_id)
         _check_sums(event, sums)
         verified = verify(
@@ -132,7 +129,28 @@ def come_home(
         seal(home, verified)
     plain = verified.as_dict()
     details = {name: plain[name] for name in ("synthetic", "findings", "lines", "statistics")}
-    return {**package_details(package, event.dataset_ids), "products": plain["files"], **details}, home
+    return {**package_details(package, event.dataset_ids), "products": plain["files"], **details}
+
+
+def home_of(data: Path, inversion_id: str) -> Path:
+    """Where the products of an inversion are at home."""
+    return data / "products" / safe_name(inversion_id)
+
+
+def picture_of(data: Path, inversion_id: str) -> bytes | None:
+    """The picture of an inversion, drawn unless it lies at home already; None where nothing can be drawn."""
+    path = home_of(data, inversion_id) / QUICKLOOK_FILE
+    try:
+        if not path.is_file():
+            png = quicklook(path.parent)
+
+            def write(temporary: Path) -> None:
+                temporary.write_bytes(png)
+
+            write_durably(path, write)
+        return path.read_bytes()
+    except (ProductsRefused, OSError):
+        return None
 
 
 def _fetched(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_l2.errors import error_class, one_sentence_of
-from dagster_l2.files import AlreadyRunning, write_durably
+from dagster_l2.files import AlreadyRunning
 from dagster_l2.holds import is_approved, note_waiting
 from dagster_l2.homecoming import Places, StillComing, come_home
 from dagster_l2.inputs import (
@@ -36,7 +36,7 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.level2 import write_files
-from dagster_l2.products import QUICKLOOK_FILE, ProductsRefused, quicklook
+from dagster_l2.products import ProductsRefused
 from dagster_l2.publishing import (
     Bus,
     BusUnavailable,
@@ -51,12 +51,15 @@ from dagster_l2.store import StoreClient, StoreError
 
 @dataclass
 class StepReport:
-    """What a step did: ids that are done, and (op_id, reason) of those that were refused or failed."""
+    """What a step did: ids that are done, and (op_id, reason) of those that were refused or failed.
+
+    ``seen`` are the inversions that were published or are held back.
+    """
 
     done: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    picture: bytes | None = None
+    seen: list[str] = field(default_factory=list)
 
 
 def prepare_inputs(
@@ -135,14 +138,7 @@ def settle_events(
     report = StepReport()
 
     def check(event: ScienceEvent) -> dict[str, Any]:
-        details, home = come_home(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
-        report.picture = png = quicklook(home)
-
-        def write(path: Path) -> None:
-            path.write_bytes(png)
-
-        write_durably(home / QUICKLOOK_FILE, write)
-        return details
+        return come_home(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
 
     for event in ledger.pending_events():
         present = ledger.present(event.op_id)
@@ -233,8 +229,10 @@ def _attempted(report: StepReport, present: Present, publish: Callable[[Present]
     except (BusUnavailable, StoreError) as error:
         report.failed.append((present.op_id, str(error)))
         return not error.transient  # asking for each OP would take as long as all its tries
+    inversion_id = str(present.inversion_id)
+    report.seen.append(inversion_id)
     if reason is None:
-        report.done.append(str(present.inversion_id))
+        report.done.append(inversion_id)
     else:
         report.refused.append((present.op_id, reason))
     return True

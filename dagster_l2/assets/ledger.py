@@ -21,6 +21,7 @@ from dagster_l2.assets.warehouse import POOL
 from dagster_l2.deciding import verdict_of
 from dagster_l2.doors import take_in
 from dagster_l2.files import only_one
+from dagster_l2.homecoming import picture_of
 from dagster_l2.ledger import Growing, Ledger, Retries
 from dagster_l2.publishing import PublishArea
 from dagster_l2.resources import L2, one_sentence, rows_of
@@ -169,14 +170,14 @@ def handovers(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     for op_id, reason in report.refused:
         context.log.warning(f"hand-over of {op_id!r} refused: {reason}")
     context.log.info(f"hand-overs: {len(report.done)} accepted, {len(report.refused)} refused")
-    metadata: dict[str, Any] = {
-        "came in": len(came_in),
-        "accepted": len(report.done),
-        "refused": len(report.refused),
-    }
-    if report.picture:
-        metadata["last accepted"] = picture(report.picture)
-    return dg.MaterializeResult(check_results=[nothing_failed(report.failed)], metadata=metadata)
+    return dg.MaterializeResult(
+        check_results=[nothing_failed(report.failed)],
+        metadata={
+            "came in": len(came_in),
+            "accepted": len(report.done),
+            "refused": len(report.refused),
+        },
+    )
 
 
 @dg.asset(
@@ -207,14 +208,16 @@ def published(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg
     for op_id, reason in (*report.refused, *report.failed):
         context.log.warning(f"publish: {op_id!r}: {reason}")
     context.log.info(f"publish: {len(report.done)} published, {len(report.refused)} wait")
-    return dg.MaterializeResult(
-        check_results=[nothing_failed(report.failed)],
-        metadata={
-            "published": len(report.done),
-            "inversions": ", ".join(report.done),
-            "waiting": counts_table("reason", Counter(reason for _, reason in report.refused)),
-        },
-    )
+    metadata: dict[str, Any] = {
+        "published": len(report.done),
+        "inversions": ", ".join(report.done),
+        "waiting": counts_table("reason", Counter(reason for _, reason in report.refused)),
+    }
+    # Drawn now: nothing should wait for it to be Published.
+    pictures = [picture_of(settings.data, inversion_id) for inversion_id in report.seen]
+    if pictures and pictures[-1] is not None:
+        metadata["last inversion"] = picture(pictures[-1])
+    return dg.MaterializeResult(check_results=[nothing_failed(report.failed)], metadata=metadata)
 
 
 def _exported(name: Growing, description: str) -> dg.AssetsDefinition:

@@ -31,6 +31,7 @@ from dagster_l2.products import (
     read_level2,
     write_level2,
 )
+from dagster_l2.products.level2.asdf_file import asdf_alone
 from dagster_l2.settings import load_settings
 from tests.products import level2_world as world
 
@@ -209,3 +210,14 @@ def test_what_line_ids_mean() -> None:
         lines_of([23, 1], {"LINE1": "Fe I (630.15 nm)"})
     with pytest.raises(UnknownLine, match="says no wavelength"):
         line_named("the yellow one")
+
+
+def test_nothing_that_readers_plug_into_asdf_is_loaded_for_writing() -> None:
+    def packages() -> set[str]:
+        return {str(extension.package_name) for extension in asdf.get_config().extensions}
+
+    with asdf.config_context() as config:
+        config.reset_extensions()
+        with asdf_alone():
+            assert packages() == {"asdf"}
+        assert {"asdf", "dkist"} <= packages()

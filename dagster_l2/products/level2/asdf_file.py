@@ -6,16 +6,16 @@ Here: the tree that ``dkist.load_dataset`` turns into an ``Inversion``. Its voca
 from __future__ import annotations
 
 import math
-import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import asdf
 import numpy as np
-from asdf.exceptions import AsdfWarning
+from asdf import _entry_points
 
 from dagster_l2.products.level2.asdf_nodes import (
     STANDARD,
@@ -41,6 +41,7 @@ from dagster_l2.products.level2.steps import Steps
 _RSUN_KM = 695700.0  # IAU 2015 resolution B3, as the readers assume
 _SUN_POLE = (286.13, 63.87)  # right ascension and declination of the rotation axis in degrees, IAU 2015
 _AU_M = 149597870700.0
+_OWN = {"asdf", "asdf-standard"}
 _PIXELS = {"depth": "optical_depth", "slit": "slit_x", "step": "frame_y"}
 _HEADERS = Sequence[Mapping[str, Any]]
 
@@ -76,11 +77,29 @@ def write_asdf(
             profiles=profiles,
         )
     }
-    with warnings.catch_warnings():
-        # Other packages bring extensions that need packages for reading, and none of them is used here.
-        warnings.filterwarnings("ignore", "asdf.* plugin from package", AsdfWarning)
-        with asdf.AsdfFile(tree, version=STANDARD) as file:
-            file.write_to(path)
+    with asdf_alone(), asdf.AsdfFile(tree, version=STANDARD) as file:
+        file.write_to(path)
+
+
+@contextmanager
+def asdf_alone() -> Iterator[None]:
+    """Let asdf write with what it brings itself.
+
+    Before it writes anything it loads all that other packages plug into it, which where the readers are
+    installed is seconds of imports, and nothing of theirs is used here. It has no switch for that.
+    """
+    every = _entry_points.entry_points
+
+    def own(group: str) -> list[Any]:
+        return [one for one in every(group=group) if one.dist.name.replace("_", "-") in _OWN]
+
+    # In a context of its own: what is found here is not what a reader in this process gets.
+    with asdf.config_context():
+        _entry_points.entry_points = own
+        try:
+            yield
+        finally:
+            _entry_points.entry_points = every
 
 
 def _inventory(request: Level2Request, contents: Contents, steps: Steps) -> dict[str, Any]:
