@@ -33,7 +33,7 @@ from dagster_l2.settings import REPOSITORY
 
 MAX_SQL_S, MAX_PEAK_MB, MAX_LATEST, MAX_PASS_S, MAX_EXPONENT = 60, 6000, 2.0, 2.0, 1.1
 DBT_PROJECT = REPOSITORY / "dbt_project"
-OF_TRANSITIONS = ("int_op_last_transition", "op_latest_state", "inversions")
+OF_TRANSITIONS = ("int_op_last_transition", "op_latest_state", "inversions", "inversion_quality")
 MEMORY = os.environ.get("L2_WAREHOUSE_MEMORY", "4GB")
 
 

@@ -37,13 +37,18 @@ KEPT = """
 """
 INVERSIONS = """
     select
-        inversion_id, min(op_id), min(occurred_at), max_by(to_state, seq),
+        inversion_id, min(op_id), min(occurred_at) filter (where to_state = 'Working'), max_by(to_state, seq),
         max(occurred_at) filter (where to_state = 'Published'), max_by(details ->> 'bucket', seq)
     from bronze.transitions where inversion_id is not null group by inversion_id order by 1
 """
 KEPT_INVERSIONS = """
     select inversion_id, op_id, claimed_at, last_state, published_at, bucket from inversions order by 1
 """
+QUALITY = """
+    select inversion_id, op_id, occurred_at, (details ->> '$.statistics[0].mean')::double
+    from bronze.transitions where to_state = 'Inverted' order by 1
+"""
+KEPT_QUALITY = "select inversion_id, op_id, verified_at, mean from inversion_quality order by 1"
 HISTORY = """
     select
         ours.transition_id, ours.op_id, ours.seq, ours.from_state, ours.to_state, ours.occurred_at,
@@ -60,6 +65,11 @@ SHOWN_HISTORY = """
     from op_history order by 1
 """
 
+_DETAILS = {
+    4: '{"bucket": "bucket %d"}',
+    5: '{"statistics": [{"file": "inv_res_mod.fits", "quantity": "temperature", "mean": %d}]}',
+}
+
 
 def _rows(*steps: tuple[int, str, int], ledger: str = "a") -> Iterator[dict[str, Any]]:
     for transition_id, op_id, seq in steps:
@@ -75,7 +85,7 @@ def _rows(*steps: tuple[int, str, int], ledger: str = "a") -> Iterator[dict[str,
             "cause": f"{op_id} of {ledger}",
             "inputs_hash": f"hash {transition_id}" if seq == 2 else None,
             "inversion_id": f"inversion of {op_id}" if seq > 3 else None,
-            "details": f'{{"bucket": "bucket {transition_id}"}}' if seq == 4 else None,
+            "details": _DETAILS[seq] % transition_id if seq in _DETAILS else None,
         }
 
 
@@ -84,11 +94,12 @@ def warehouse(new_warehouse: Callable[[], Warehouse]) -> Warehouse:
     """Two passes, and between them marks on rows that the second has no reason to touch."""
     warehouse = new_warehouse()
     # The second step of `b`, number 5, was at work in its transaction while the export read.
-    steps = [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "c", 1), (6, "e", 4), (7, "f", 4)]
+    steps = [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "c", 1), (6, "e", 5), (7, "f", 4)]
     warehouse.insert("transitions", _rows(*steps))
     _pass(warehouse, "stg_ledger__transitions", "op_history")
     warehouse.query("update int_op_last_transition set cause = 'mark' where op_id = 'c'")
     warehouse.query("update inversions set bucket = 'mark' where op_id = 'e'")
+    warehouse.query("update inversion_quality set mean = -1 where op_id = 'e'")
     more = [(8, "b", 3), (9, "a", 3), (10, "a", 4), (11, "d", 1), (12, "f", 5), (13, "f", 6)]
     warehouse.insert("transitions", _rows(*more))
     _pass(warehouse)
@@ -97,23 +108,25 @@ def warehouse(new_warehouse: Callable[[], Warehouse]) -> Warehouse:
 
 def _pass(warehouse: Warehouse, *more: str, check: bool = True) -> int:
     return warehouse.dbt(
-        "run", "--select", *more, "int_op_last_transition", "inversions", check=check
+        "run", "--select", *more, "int_op_last_transition", "inversions", "inversion_quality", check=check
     ).returncode
 
 
 def _kept(warehouse: Warehouse) -> list[list[tuple[Any, ...]]]:
-    return [warehouse.query(KEPT), warehouse.query(KEPT_INVERSIONS)]
+    return [warehouse.query(query) for query in (KEPT, KEPT_INVERSIONS, KEPT_QUALITY)]
 
 
 def _anew(warehouse: Warehouse, *, marked: bool = False) -> list[list[tuple[Any, ...]]]:
-    last, inversions = warehouse.query(LAST), warehouse.query(INVERSIONS)
+    last, inversions, quality = (warehouse.query(query) for query in (LAST, INVERSIONS, QUALITY))
     if marked:
         last = [(*row[:5], "mark", *row[6:]) if row[0] == "c" else row for row in last]
         inversions = [(*row[:5], "mark") if row[1] == "e" else row for row in inversions]
-    return [last, inversions]
+        quality = [(*row[:3], -1) if row[1] == "e" else row for row in quality]
+    return [last, inversions, quality]
 
 
 def test_a_pass_brings_what_is_new_and_touches_nothing_else(warehouse: Warehouse) -> None:
+    assert [row[1] for row in warehouse.query(KEPT_QUALITY)] == ["e", "f"]
     assert _kept(warehouse) == _anew(warehouse, marked=True)
 
 

@@ -97,10 +97,16 @@ named_before as (
     group by op_id
 ),
 
+-- One sort of all lists, instead of one for each group.
 published as (
     select
         op_id,
-        list(inversion_id order by seq) filter (where inversion_id is not null) as inversion_ids,
+        [
+            inversion['inversion_id']
+            for inversion in list_sort(
+                list({ 'seq': seq, 'inversion_id': inversion_id }) filter (where inversion_id is not null)
+            )
+        ] as inversion_ids,
         max(occurred_at) as last_published_at
     from fresh
     where to_state = 'Published'

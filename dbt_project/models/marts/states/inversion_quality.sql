@@ -1,3 +1,12 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='append',
+        on_schema_change='append_new_columns',
+        pre_hook="{{ follow(ref('int_op_last_transition')) }}",
+    )
+}}
+
 {%- set said = {
     'statistics': [{
         'file': 'VARCHAR',
@@ -15,6 +24,9 @@
 
 with transitions as (
     select * from {{ ref('stg_ledger__transitions') }}
+    {% if is_incremental() %}
+        where transition_id > getvariable('inversion_quality_through')
+    {% endif %}
 ),
 
 read as (
@@ -28,6 +40,9 @@ read as (
     where
         to_state = 'Inverted'
         and inversion_id is not null
+        {% if is_incremental() %}
+            and inversion_id not in (select known.inversion_id from {{ this }} as known)
+        {% endif %}
 ),
 
 -- One that comes back from Error says the same again.

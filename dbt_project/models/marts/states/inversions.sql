@@ -14,8 +14,8 @@
     'commit': 'VARCHAR',
     'bucket': 'VARCHAR',
     'asdf_object_key': 'VARCHAR',
-    'dataset_ids': ['VARCHAR'],
-    'spectral_lines': ['VARCHAR'],
+    'dataset_ids': 'JSON',
+    'spectral_lines': 'JSON',
 } -%}
 
 with transitions as (
@@ -39,16 +39,17 @@ read as (
     where inversion_id is not null
 ),
 
--- max_by passes over nulls: what was said last is what holds, and what a later step left out stays.
-steps as (
+-- max_by passes over nulls: what was said last is what holds, and what a later step left out stays. Lists stay texts
+-- until it is known which holds. An inversion is of one OP.
+summed_up as (
     select
         inversion_id,
-        min(op_id) as op_id,
+        any_value(op_id) as op_id,
         max_by(said.instrument_program_id, seq) as instrument_program_id,
-        min_by(coalesce(said.claimed_by, actor), seq) filter (where to_state = 'Working') as claimed_by,
-        min(occurred_at) filter (where to_state = 'Working') as claimed_at,
-        max(occurred_at) filter (where to_state = 'Inverted') as inverted_at,
-        max(occurred_at) filter (where to_state = 'Published') as published_at,
+        min_by(case when to_state = 'Working' then coalesce(said.claimed_by, actor) end, seq) as claimed_by,
+        min(case when to_state = 'Working' then occurred_at end) as claimed_at,
+        max(case when to_state = 'Inverted' then occurred_at end) as inverted_at,
+        max(case when to_state = 'Published' then occurred_at end) as published_at,
         max_by(to_state, seq) as last_state,
         max_by(said.dataset_ids, seq) as dataset_ids,
         max_by(said.spectral_lines, seq) as spectral_lines,
@@ -57,6 +58,15 @@ steps as (
         max_by(said.asdf_object_key, seq) as asdf_object_key
     from read
     group by inversion_id
+),
+
+steps as (
+    select
+        * replace (
+            try(from_json(dataset_ids, '["VARCHAR"]')) as dataset_ids,
+            try(from_json(spectral_lines, '["VARCHAR"]')) as spectral_lines
+        )
+    from summed_up
 ),
 
 {% if is_incremental() %}

@@ -58,7 +58,7 @@ records as (
     select
         several.dataset_id,
         several.version_number,
-        to_json(versions.record)::map (varchar, json) as record_fields
+        to_json(versions.record) as record
     from {{ versions }} as versions
     inner join several
         on
@@ -67,18 +67,32 @@ records as (
             and versions.content_hash is not distinct from several.content_hash
 ),
 
+-- Joined as texts and taken apart afterwards: maps of all fields would fill the memory.
 pairs as (
     select
         later.dataset_id,
         later.version_number,
-        later.record_fields as later_fields,
-        earlier.record_fields as earlier_fields
+        later.record::map (varchar, json) as later_fields,
+        earlier.record::map (varchar, json) as earlier_fields
     from records as later
     inner join records as earlier
         on later.dataset_id = earlier.dataset_id and later.version_number = earlier.version_number + 1
 ),
 
 -- The keys of both are the columns of bronze, in one order. How a version was brought is no change of the record.
+-- First which, then what: a comprehension with a condition would take apart all fields of all pairs.
+differing as (
+    select
+        dataset_id,
+        version_number,
+        list_filter(
+            list_zip(map_keys(later_fields), map_values(earlier_fields), map_values(later_fields)),
+            lambda part:
+            part[2] is distinct from part[3] and part[1] not in ('scanned_at', 'job_id', 'content_hash')
+        ) as parts
+    from pairs
+),
+
 changed as (
     select
         dataset_id,
@@ -89,11 +103,9 @@ changed as (
                 'old_value': part[2] ->> '$',
                 'new_value': part[3] ->> '$'
             }
-            for part in list_zip(map_keys(later_fields), map_values(earlier_fields), map_values(later_fields))
-            if part[2] is distinct from part[3]
-            and not list_contains(['scanned_at', 'job_id', 'content_hash'], part[1])
+            for part in parts
         ] as changes
-    from pairs
+    from differing
 ),
 
 named as (
