@@ -36,6 +36,9 @@ STEPS = (
 INVERSIONS = (None, None, None, 0, None, 1, 1, 2, 2, 2, None, None, 3, 3, 3, 3, 3, None, None, 4)
 """Which inversion of the OP each step belongs to."""
 
+AGAIN = ("Inverted", "Published", "Invertible", "Preprocessed", "Working")
+"""What a longer life goes on with, again and again."""
+
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 COHORT = 1_000
 """OPs that live at the same time, so that their rows lie among each other as they do in a real ledger."""
@@ -52,17 +55,28 @@ def op_name(number: int) -> str:
     return f"eid_1_{number % 1000}_op{number:07d}_R001.{number % 90000}.13964206"
 
 
-def rows(count: int) -> Iterator[tuple[Any, ...]]:
-    """Valid histories in the order of time."""
-    assert {(a or None, b) for a, b in zip((None, *STEPS), STEPS, strict=False)} <= {
+def life(length: int) -> tuple[list[str], list[int | None]]:
+    """So many steps of an OP, and which of its inversions each belongs to."""
+    steps, inversions = list(STEPS), list(INVERSIONS)
+    while len(steps) < length:
+        last = inversions[-1] or 0
+        steps += AGAIN
+        inversions += (last, last, None, None, last + 1)
+    return steps[:length], inversions[:length]
+
+
+def rows(count: int, each: int = len(STEPS)) -> Iterator[tuple[Any, ...]]:
+    """Valid histories in the order of time, of so many steps an OP."""
+    steps, inversions = life(each)
+    assert {(a or None, b) for a, b in zip((None, *steps), steps, strict=False)} <= {
         (edge.from_state, edge.to_state) for edge in EDGES
     }
-    details = [_details(step) for step in STEPS]
+    details = [_details(step) for step in steps]
     made, moment = 0, BEGIN
-    for first in range(0, count // len(STEPS) + COHORT, COHORT):
-        for seq, step in enumerate(STEPS, start=1):
-            before = STEPS[seq - 2] if seq > 1 else None
-            which = INVERSIONS[seq - 1]
+    for first in range(0, count // each + COHORT, COHORT):
+        for seq, step in enumerate(steps, start=1):
+            before = steps[seq - 2] if seq > 1 else None
+            which = inversions[seq - 1]
             for number in range(first, first + COHORT):
                 if made == count:
                     return
@@ -97,18 +111,20 @@ def _details(step: str) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
-def fill(url: str, count: int) -> int:
+def fill(url: str, count: int, each: int = len(STEPS)) -> int:
     """Fill a new ledger past its guards, which are put back; gives back how many rows it has."""
     with Ledger.open(url) as ledger:
         raw = ledger.engine.raw_connection()
         try:
-            (_load_sqlite if url.startswith("sqlite") else _load_postgresql)(raw.driver_connection, count)
+            (_load_sqlite if url.startswith("sqlite") else _load_postgresql)(
+                raw.driver_connection, rows(count, each)
+            )
         finally:
             raw.close()
     return count
 
 
-def _load_sqlite(connection: Any, count: int) -> None:
+def _load_sqlite(connection: Any, made: Iterator[tuple[Any, ...]]) -> None:
     # A log of one huge transaction would be written and read back whole.
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
@@ -119,7 +135,7 @@ def _load_sqlite(connection: Any, count: int) -> None:
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER {name}")
     marks = ", ".join("?" * 13)
-    connection.executemany(f"INSERT INTO op_transitions ({COLUMNS}) VALUES ({marks})", rows(count))
+    connection.executemany(f"INSERT INTO op_transitions ({COLUMNS}) VALUES ({marks})", made)
     for _, sql in triggers:
         connection.execute(sql)
     connection.execute("COMMIT")
@@ -127,7 +143,7 @@ def _load_sqlite(connection: Any, count: int) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _load_postgresql(connection: Any, count: int) -> None:
+def _load_postgresql(connection: Any, made: Iterator[tuple[Any, ...]]) -> None:
     connection.rollback()
     cursor = connection.cursor()
     cursor.execute(
@@ -136,7 +152,7 @@ def _load_postgresql(connection: Any, count: int) -> None:
     triggers = [name for (name,) in cursor.fetchall()]
     cursor.execute("ALTER TABLE l2.op_transitions DISABLE TRIGGER USER")
     with cursor.copy(f"COPY l2.op_transitions ({COLUMNS}) FROM STDIN") as copy:
-        for row in rows(count):
+        for row in made:
             copy.write_row(row)
     for name in triggers:
         cursor.execute(f"ALTER TABLE l2.op_transitions ENABLE ALWAYS TRIGGER {name}")

@@ -49,8 +49,9 @@ def read_judged(ask: Ask, op_id: str) -> Judged:
     verdict = ask("select * from op_verdicts where op_id = ?", [op_id])
     criteria = ask("select * from op_criteria where op_id = ? order by instrument, position", [op_id])
     qualification = ask("select * from op_qualification where op_id = ? order by instrument", [op_id])
-    # First the instrument that can be inverted: that another one cannot be is no news.
-    supported = {row["instrument"] for row in qualification if row["is_supported"]}
+    # First the instrument that can be inverted: that another one cannot be is no news. Gold that an earlier
+    # version built does not tell which it is.
+    supported = {row["instrument"] for row in qualification if row.get("is_supported")}
     criteria.sort(key=lambda row: row["instrument"] not in supported)
     return Judged(program[0] if program else None, verdict[0] if verdict else None, criteria, qualification)
 

@@ -74,8 +74,9 @@ create table op_verdicts as select
     op_id, 'VISP' as instrument, true as is_complete, i % 3 > 0 as is_invertible, 'r1' as rule_version,
     'h' as inputs_hash from ops;
 create table op_qualification as select
-    op_id, 'VISP' as instrument, i % 3 > 0 as is_invertible, []::varchar[] as failed_criteria,
-    []::varchar[] as warnings, []::varchar[] as warning_explanations from ops;
+    op_id, 'VISP' as instrument, true as is_supported, i % 3 > 0 as is_invertible,
+    []::varchar[] as failed_criteria, []::varchar[] as warnings,
+    []::varchar[] as warning_explanations from ops;
 create table inversions as select
     'inv.' || lpad(i::varchar, 6, '0') as inversion_id, op_id, 'Published' as last_state, 'bob' as claimed_by,
     timestamp '2026-01-01 09:00:00' + interval (i) hour as claimed_at, timestamp '2026-02-01' as inverted_at,
