@@ -150,6 +150,8 @@ def open_shelf(target: Path) -> Iterator[Shelf]:
         When something else lies there.
     """
     if target.suffix != ".tar":
+        if target.is_file():
+            raise BadBackup(f"{target} is a file; name a folder, or a new file that ends in .tar.")
         yield FolderShelf(target)
         return
     if target.exists():

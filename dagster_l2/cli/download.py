@@ -243,4 +243,5 @@ def _print_plan(planned: Planned, as_json: bool) -> None:
         print_json({"days": rows, "counts": dict(counts)})
         return
     print_rows(rows)
-    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    words = {**_WORDS, "beyond_limit": "left for another run (--limit)"}
+    click.echo(", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items()) + ".")

@@ -7,15 +7,15 @@ from typing import Any
 
 def staging_pairs(staging: dict[str, Any]) -> dict[str, Any]:
     """The same as people read it."""
-    of = "" if staging["frames_listed"] is None else f" of {_megabytes(staging['bytes_listed'])} MB"
     taken, quota = _megabytes(staging["taken_bytes"]), _megabytes(staging["quota_bytes"])
     here = "not asked for yet"
     if staging["frames_listed"] is not None:
-        here = f"{staging['frames']:,} of {staging['frames_listed']:,}"
+        listed = _megabytes(staging["bytes_listed"])
+        here = f"{staging['frames']:,} of {staging['frames_listed']:,}, which are {listed} MB"
     pairs = {
         "staged": staging["staged"],
         "frames": here,
-        "on disk": f"{_megabytes(staging['bytes'])}{of}" if of else f"{_megabytes(staging['bytes'])} MB",
+        "on disk": f"{_megabytes(staging['bytes'])} MB{' with the cubes' if staging['cubes'] else ''}",
         "quota": f"{taken} of {quota} MB taken by all OPs",
     }
     if staging.get("failed"):

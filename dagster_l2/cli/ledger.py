@@ -30,6 +30,8 @@ def export_command(file: Path, as_json: bool) -> None:
     to_stdout = str(file) == "-"
     if to_stdout and as_json:
         raise WrongUse("With - the dump itself goes to standard output; name a file, or leave out --json.")
+    if not to_stdout and not file.absolute().parent.is_dir():
+        raise WrongUse(f"The folder of {file} is not there; make it, or name another file.")
     written: list[Dumped] = []
     with open_ledger(load_settings()) as ledger, Counter() as counter:
         if to_stdout:

@@ -139,7 +139,7 @@ def expect(present: Present, wanted: State, to_state: State, doing: str) -> None
     if present.state is wanted:
         return
     if present.state is to_state:
-        raise conflict(present, f"another was first, so it can't be {doing} again.")
+        raise conflict(present, f"there is nothing to be {doing}.")
     raise IllegalTransition(f"{described(present)}; only a {wanted} OP can be {doing}.")
 
 
