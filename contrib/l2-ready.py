@@ -42,13 +42,14 @@ class Service:
             if attempt:
                 time.sleep(min(0.25 * 2**attempt, 30.0))
             try:
-                return self._send(method, path, body, key)
-            except urllib.error.HTTPError as error:
-                with error:
-                    said = error.read()
-                if error.code in PASSING and attempt + 1 < TRIES:
-                    continue
-                raise Refused(sentence(said) or f"HTTP {error.code}") from None
+                try:
+                    return self._send(method, path, body, key)
+                except urllib.error.HTTPError as error:
+                    with error:
+                        said = error.read()  # may be cut off as well
+                    if error.code in PASSING and attempt + 1 < TRIES:
+                        continue
+                    raise Refused(sentence(said) or f"HTTP {error.code}") from None
             except (OSError, ValueError, http.client.HTTPException) as error:
                 # Not answered, or cut off: it may have been done, and the key makes it once.
                 reason = str(getattr(error, "reason", error)) or type(error).__name__

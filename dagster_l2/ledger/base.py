@@ -140,7 +140,11 @@ def expect(present: Present, wanted: State, to_state: State, doing: str) -> None
         return
     if present.state is to_state:
         raise conflict(present, f"there is nothing to be {doing}.")
-    raise IllegalTransition(f"{described(present)}; only a {wanted} OP can be {doing}.")
+    raise IllegalTransition(f"{described(present)}; only {_a(wanted)} OP can be {doing}.")
+
+
+def _a(state: State) -> str:
+    return f"{'an' if state.value[0] in 'AEIOU' else 'a'} {state}"
 
 
 def insert(

@@ -114,6 +114,10 @@ class Refusals:
     async def _invalid(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return self._say(request, 422, f"The body is no JSON: {first['ctx']['error']}.")
+        if first["loc"] == ("body",) and "json" not in request.headers.get("Content-Type", "json"):
+            return self._say(request, 422, "The body is to be JSON: send Content-Type: application/json.")
         place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
         more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
         return self._say(request, 422, f"{place}: {first['msg']}{more}.")

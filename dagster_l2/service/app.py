@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio.to_thread
 from fastapi import FastAPI
+from starlette.convertors import Convertor, register_url_convertor
 
 from dagster_l2.service.access import Access
 from dagster_l2.service.answers import Refusals
@@ -17,6 +18,21 @@ from dagster_l2.service.reads import add_reads
 from dagster_l2.service.writes import add_writes
 
 _THREADS = 12  # the engine of the ledger has 15 connections; more threads would only wait for one
+
+
+class _Any(Convertor[str]):
+    """Any text: an id from the store may hold slashes, which `path` takes, and lines, which it does not."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _Any())
 
 
 def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:

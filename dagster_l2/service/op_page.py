@@ -106,23 +106,23 @@ _ORDERS = {
 def add_op_page(router: APIRouter, pages: Pages) -> None:
     """Add the page, its pictures and its orders."""
 
-    @router.get("/board/op/{op_id:path}")
+    @router.get("/board/op/{op_id:any}")
     def one(request: Request, op_id: str) -> Response:
         return _page(pages, pages.signed_in(request), op_id)
 
-    @router.get("/board/picture/{op_id:path}")
+    @router.get("/board/picture/{op_id:any}")
     def picture(request: Request, op_id: str) -> Response:
         """The picture of an OP's level-1 frames."""
         pages.signed_in(request)
         return _png(pages.doors.picture(op_id), "There is no picture of its frames.")
 
-    @router.get("/board/quicklook/{inversion_id:path}")
+    @router.get("/board/quicklook/{inversion_id:any}")
     def quicklook(request: Request, inversion_id: str) -> Response:
         """The picture of what an inversion found."""
         pages.signed_in(request)
         return _png(pages.doors.quicklook(inversion_id), "There is no picture of this inversion.")
 
-    @router.post("/board/op/{op_id:path}")
+    @router.post("/board/op/{op_id:any}")
     def order(
         request: Request,
         op_id: str,

@@ -41,7 +41,7 @@ def add_reads(app: FastAPI, doors: Doors, access: Access) -> None:
     _queue(router, doors)
     _published(router, doors)
 
-    @router.get("/inversions/{inversion_id:path}", responses=_with(InversionWithSteps, _NOT_THERE))
+    @router.get("/inversions/{inversion_id:any}", responses=_with(InversionWithSteps, _NOT_THERE))
     def one_inversion(inversion_id: str) -> Response:
         """One inversion: whose, of what, when; with the steps of its OP that were about it."""
         found = doors.inversion(inversion_id)
@@ -125,7 +125,7 @@ def _programs(router: APIRouter, doors: Doors) -> None:
             }
         )
 
-    @router.get("/observing-programs/{op_id:path}", responses=_with(ProgramInFull, _NOT_THERE))
+    @router.get("/observing-programs/{op_id:any}", responses=_with(ProgramInFull, _NOT_THERE))
     def one_program(op_id: str) -> Response:
         """Everything about an OP: state, verdict with reasons, datasets, package, history, inversions."""
         return as_json(doors.program(op_id))
@@ -196,7 +196,7 @@ def _published(router: APIRouter, doors: Doors) -> None:
         content = {"documents": listing.documents, "next_since": listing.next_since}
         return as_json(content, headers={"ETag": tag})
 
-    @router.get("/published/observing-programs/{op_id:path}", responses={**_NOT_THERE, 200: {}})
+    @router.get("/published/observing-programs/{op_id:any}", responses={**_NOT_THERE, 200: {}})
     def document(op_id: str) -> Response:
         """The document of one OP."""
         found = doors.document(op_id)

@@ -67,7 +67,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def add_writes(app: FastAPI, doors: Doors, access: Access) -> None:
     """Add what can be ordered."""
-    router = APIRouter(prefix="/observing-programs/{op_id:path}", responses=_REFUSALS, tags=["work"])
+    router = APIRouter(prefix="/observing-programs/{op_id:any}", responses=_REFUSALS, tags=["work"])
     scientist = Depends(access.as_least("scientist"))
     operator = Depends(access.as_least("operator"))
     _work(router, doors, scientist)

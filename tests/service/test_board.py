@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,22 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from service_world import PACKAGE, op_name
 
+from dagster_l2.errors import L2Error
+from dagster_l2.inputs import (
+    MISSING_FILE,
+    PICTURE_FILE,
+    WRONG_FILE,
+    build_package,
+    package_folder,
+    write_package,
+)
 from dagster_l2.ledger import State
+from dagster_l2.products import QUICKLOOK_FILE
 from dagster_l2.service.pages import op_address
+from dagster_l2.unstaged import note_failure
 
 CHROMIUM = Path("/usr/bin/chromium")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +164,40 @@ def test_a_colleague_is_not_offered_what_only_the_claimer_may(world, new_op):
             assert f'value="{order}"' not in cleo.get(op_address(op)).text
             answer = cleo.post(op_address(op), data={"order": order, **SAID}, headers={"Origin": world.url})
             assert (answer.status_code, "only bob or an operator" in answer.text) == (409, True)
+
+
+def test_package_failed_frames_and_pictures_are_on_the_page(world, new_op):
+    op = new_op(State.WORKING)
+    row = {
+        "op_id": op, "dataset_id": "BKPLX", "proposal_id": "pid_1", "bucket": "data", "arm": "arm 1",
+        "instrument_program_id": "id.1", "frame_count": 7, "spectral_lines": ["Na I D1 (589.59 nm)"],
+    }  # fmt: skip
+    made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    folder = package_folder(world.settings.data, op)
+    write_package(folder, build_package(op, [row], inputs_hash="h", rule_version="r", created_at=made))
+    (folder / MISSING_FILE).write_text(json.dumps(["pid_1/BKPLX/<1>.fits"]))
+    (folder / WRONG_FILE).write_text(json.dumps([{"message": "frame 2 is of another arm"}]))
+    present = world.ledger.present(op)
+    note_failure(world.ledger, present, L2Error("1 of 7 frames did not arrive."), actor="t")
+    home = world.settings.data / "products" / str(present.inversion_id)
+    home.mkdir(parents=True)
+    (home / QUICKLOOK_FILE).write_bytes(PNG)
+    (folder / PICTURE_FILE).write_bytes(PNG)
+    with httpx.Client(base_url=world.url, cookies=cookies(world, "rita", "reader")) as rita:
+        page = rita.get(op_address(op)).text
+        for wanted in (
+            "1 datasets of instrument program id.1, 7 frames",
+            "2026-01-02 03:04",
+            "Na I D1 (589.59 nm)",
+            "Staging failed: 1 of 7 frames did not arrive.",
+            "pid_1/BKPLX/&lt;1&gt;.fits",
+            "frame 2 is of another arm",
+        ):
+            assert wanted in page, wanted
+        pictures = re.findall(r'<img class="quicklook" src="([^"]+)" alt="[^"]{20,}"', page)
+        assert [rita.get(picture).content for picture in pictures] == [PNG, PNG]
+        assert rita.get(pictures[1] + "x").status_code == 404
+    assert httpx.get(world.url + pictures[1]).status_code == 303, "Without a token there is no picture."
 
 
 def test_the_scans_are_told_as_a_calendar_with_a_table_as_its_text(world, browser):

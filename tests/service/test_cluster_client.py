@@ -72,8 +72,9 @@ def test_an_order_that_was_never_answered_goes_on_with_its_key_at_the_next_call(
     (state / (hashlib.sha256(what.encode()).hexdigest()[:32] + ".json")).write_text(json.dumps({"key": key}))
     assert l2_ready("claim", op) == (0, claimed["inversion_id"], "")
     assert len(world.ledger.history(op)) == 4
-    # Answered, so the next is another order, and refused.
-    status, _out, errors = l2_ready("claim", op)
+    # Answered, so the next is another order, and refused; the refusal is cut off and asked for again.
+    with cutting(world.url, 1) as way:
+        status, _out, errors = l2_ready("claim", op, url=way)
     assert (status, errors.count("\n")) == (1, 0)
     assert "bob has claimed it" in errors
 

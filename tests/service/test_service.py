@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from urllib.parse import quote
 
 import duckdb
 import httpx
 import pytest
-from service_world import PACKAGE, make_gold, op_name, running
+from service_world import PACKAGE, bring, make_gold, op_name, running
 
 from dagster_l2 import live as live_module
 from dagster_l2.cli import _run
@@ -17,6 +18,7 @@ from dagster_l2.gold import OpenGold
 from dagster_l2.ledger import State
 from dagster_l2.op_documents import documents_folder
 from dagster_l2.service import Limits
+from dagster_l2.service.pages import op_address
 from dagster_l2.settings import Settings
 
 
@@ -209,6 +211,29 @@ def test_ops_are_filtered_and_paged_and_told_since(world, new_op):
         refused(rita.get("/observing-programs", params={"since": "yesterday"}), 422)
 
 
+def test_an_id_with_slashes_lines_and_marks_is_one_like_any_other(world):
+    op = "../../eid_1' or '1'='1\"; --\n[bold]<b>?x=1#%2F"
+    bring(world.ledger, op, State.PREPROCESSED)
+    with world.client("bob") as bob:
+        path = f"/observing-programs/{quote(op, safe='')}"
+        assert bob.get(path).json()["op_id"] == op
+        assert bob.post(f"{path}/claim").json()["op_id"] == op
+        page = bob.get(op_address(op), headers={"Cookie": f"l2_token={world.token('bob', 'scientist')}"})
+        assert (page.status_code, "[bold]&lt;b&gt;" in page.text) == (200, True)
+    assert world.ledger.present(op).claimed_by == "bob"
+
+
+def test_a_body_that_is_no_json_is_said_so(world, new_op):
+    path = f"/observing-programs/{new_op()}/notes"
+    with world.client("bob") as bob:
+        headers = {"Content-Type": "application/json"}
+        assert "no JSON" in refused(bob.post(path, content='{"text": "x"', headers=headers), 422)
+        form = bob.post(path, data={"text": "x"})
+        assert "Content-Type: application/json" in refused(form, 422)
+        said = refused(bob.post(path, json=["x"]), 422)
+        assert said.startswith("body: ")
+
+
 def test_published_documents_have_a_tag_and_tell_since(world):
     folder = documents_folder(world.settings.lake)
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,9 +257,15 @@ def test_no_token_in_a_log_and_none_but_its_hash_in_the_database(world, new_op, 
     with world.client("bob") as bob:
         bob.post(f"/observing-programs/{op}/claim")
         bob.get("/queue", headers={"Authorization": f"Bearer {world.token('bob', 'scientist')}x"})
+    form = {"token": world.token("bob", "scientist")}
+    for origin, status in ((world.url, 303), ("https://example.org", 403)):
+        answer = httpx.post(f"{world.url}/board/sign-in", data=form, headers={"Origin": origin})
+        assert answer.status_code == status
     lines = [record for record in caplog.records if record.name.startswith("dagster_l2.service")]
     assert any(record.who == "bob" and record.status == 200 for record in lines)
-    everything = caplog.text + str([vars(record) for record in caplog.records if record.name != "httpcore"])
+    # The client of this test logs what it sends and gets; that is not the service's log.
+    records = [record for record in caplog.records if not record.name.startswith(("httpcore", "httpx"))]
+    everything = "".join(f"{record.getMessage()} {vars(record)}" for record in records)
     files = b"".join(path.read_bytes() for path in world.settings.data.glob("l2.sqlite*"))
     for secret in world.secrets.values():
         random_part = secret.split("_", 2)[2]
