@@ -273,7 +273,7 @@ def test_forms_from_elsewhere_and_by_readers_write_nothing(world, new_op):
         assert world.ledger.present(op).state is State.PREPROCESSED
         assert bob.post(op_address(op), data=claim, headers=own).status_code == 303
         again = bob.post(op_address(op), data=claim, headers=own)
-        assert (again.status_code, "bob has claimed it" in again.text) == (409, True)
+        assert (again.status_code, "it is yours already" in again.text) == (409, True)
         policy = again.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'")
     with httpx.Client(base_url=world.url, cookies=cookies(world, "rita", "reader")) as rita:
