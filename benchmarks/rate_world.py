@@ -116,6 +116,7 @@ class Workers:
     """The workers of one process: each takes an item, waits for its turn, sends, asks again after a 429.
 
     ``late_s``: by how much the waiting may take longer than asked for, as it does on a busy machine.
+    ``way_s``: how long a request is on its way to the server, instead of its part of the latency.
     """
 
     def __init__(
@@ -126,8 +127,10 @@ class Workers:
         items: deque[int],
         count: int,
         late_s: float = 0.0,
+        way_s: tuple[float, float] | None = None,
     ) -> None:
         self.world, self.server, self.limiter, self.items = world, server, limiter, items
+        self.way_s = way_s
         self.arrived: list[int] = []
         self.grants: list[float] = []
         self.is_dead = False
@@ -163,6 +166,7 @@ class Workers:
     def _send(self, item: int, granted_at: float) -> None:
         self.grants.append(granted_at)
         latency = self.world.random.uniform(*LATENCY_S)
+        way = UPWARD * latency if self.way_s is None else self.world.random.uniform(*self.way_s)
 
         def arrive() -> None:
             admitted, headers = self.server.answer(self.world.now)
@@ -180,7 +184,7 @@ class Workers:
                 self._queue.append(item)
             self._ask()
 
-        self.world.after(UPWARD * latency, arrive)
+        self.world.after(way, arrive)
 
 
 def simulate(
@@ -190,6 +194,8 @@ def simulate(
     workers: int = 4,
     processes: int = 1,
     lease_s: float = 0.0,
+    late_s: float = 0.0,
+    way_s: tuple[float, float] | None = None,
     settings: RateSettings | None = None,
     kept: object = None,
     seed: int = 1,
@@ -200,7 +206,15 @@ def simulate(
     store = MemoryRates(clock=world.clock, kept=kept, lease_s=lease_s)
     items = deque(range(chunks))
     crews = [
-        Workers(world, server, Limiter(store, settings or RateSettings()), items, workers // processes)
+        Workers(
+            world,
+            server,
+            Limiter(store, settings or RateSettings()),
+            items,
+            workers // processes,
+            late_s,
+            way_s,
+        )
         for _ in range(processes)
     ]
 

@@ -3,6 +3,11 @@
 The store answers from memory, in its own process. Each figure is a process of its own, in turns, and the best
 of them counts. `python benchmarks/scan.py --records 200000` is the documented run; `--memory` scans a million
 records and states the peak. The limits stand beside the figures, and the exit code says whether they hold.
+
+The pages are rendered beforehand and sent uncompressed, one write each, so what bare measures is a copy
+through the kernel, at up to 1 GB/s. The aim of a quarter of bare was written where a bare client took 0.45 s
+for 50 000 records (58 MB, 129 MB/s, what a line of 1 Gbit/s carries): the line "1 Gbit/s" sets the scan
+against that rate. It replaces no limit.
 """
 
 from __future__ import annotations
@@ -36,6 +41,8 @@ from dagster_l2.store import DATASETS, StoreClient
 from dagster_l2.store.page import read_page
 
 MIN_OF_DLT, MIN_OF_BARE, MAX_RESCAN, MAX_PEAK_MB = 5.0, 0.25, 1.0, 600
+LINE_S_A_RECORD = 0.45 / 50_000
+"""What a record took the bare client that the aim was set by."""
 MEMORY_RECORDS = 1_000_000
 WINDOW_RECORDS = int(
     os.environ.get("L2_SCAN_WINDOW_RECORDS", Settings.model_fields["scan_window_records"].default)
@@ -114,7 +121,7 @@ def _requests(url: str) -> list[bytes]:
             sent.append(request.content)
 
     with StoreClient(url) as client:
-        client._http.event_hooks = {"request": [keep]}
+        client._exchange.http.event_hooks = {"request": [keep]}
         store = MetadataStore(client, window_records=WINDOW_RECORDS)
         windows = store.plan(datetime.now(UTC))
         sent.clear()
@@ -173,7 +180,15 @@ def compare(url: str, turns: int, *, with_dlt: bool) -> list[dict[str, Any]]:
                 found["dlt"] = run("dlt", url, place)
         for key, one in found.items():
             best[key] = min(best.get(key, one), one, key=lambda one: one["seconds"])
-    return [_row(key, best) for key in best]
+    return [_row(key, best) for key in best] + [_line(best)]
+
+
+def _line(best: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The scan against a bare client as fast as the one that the aim was set by."""
+    seconds = LINE_S_A_RECORD * best["scan"]["records"]
+    ratio = seconds / best["scan"]["seconds"]
+    limit = f"scan ≥ {MIN_OF_BARE} of bare at 0.45 s per 50,000 records"
+    return {"run": "1 Gbit/s", "seconds": seconds, "measured": ratio, "limit": limit}
 
 
 def _row(key: str, best: dict[str, dict[str, Any]]) -> dict[str, Any]:

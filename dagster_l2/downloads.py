@@ -44,6 +44,7 @@ from dagster_l2.batch import (
     parse_definition,
 )
 from dagster_l2.errors import WrongUse
+from dagster_l2.files import remove_leftovers
 from dagster_l2.handlers import udl_address
 from dagster_l2.lake import BronzeTable
 from dagster_l2.ledger import Ledger, reach_database
@@ -260,7 +261,9 @@ def download_reach(
         When the UDL does not take the token; likewise.
     """
     settings.mark_reach_origin()
-    reach_table(settings.lake).ensure()
+    table = reach_table(settings.lake)
+    remove_leftovers(table.folder)
+    table.ensure()
     if ledger is None:
         with open_ledger(settings) as opened:
             return download_reach(

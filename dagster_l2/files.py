@@ -7,10 +7,13 @@ the rooms that own them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from dagster_l2.errors import L2Error
 
-_TEMPORARY = re.compile(r"\.(\d+)-\d+\.tmp\Z")
+_TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-\d+\.tmp\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -77,7 +80,7 @@ def write_durably(path: Path, write: Callable[[Path], None], *, is_last: bool = 
     the renames durable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name}{temporary_suffix()}")
     try:
         step(f"write {path.name}")
         write(temporary)
@@ -95,11 +98,42 @@ def write_durably(path: Path, write: Callable[[Path], None], *, is_last: bool = 
         raise
 
 
+@functools.cache
+def this_place() -> str:
+    """Names where this process runs, so that its number says whether it still does.
+
+    Two containers may bear one host name; their processes are told apart by the kernel's own numbers.
+    """
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        space, boot = "", ""
+    return f"{socket.gethostname()}/{boot}/{space}"
+
+
+def temporary_suffix() -> str:
+    """How the name of a temporary file or folder ends: it says whose it is, for `remove_leftovers`."""
+    return f".{_place_digest()}-{os.getpid()}-{threading.get_ident()}.tmp"
+
+
+@functools.cache
+def _place_digest() -> str:
+    return hashlib.sha256(this_place().encode()).hexdigest()[:8]
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed `write_durably` left in a folder; those of the living stay."""
+    """Remove the temporary files and folders in a folder whose process was killed.
+
+    Those of the living stay, and so do those of other machines, of which that can't be known.
+    """
     for path in folder.glob(".*.tmp"):
         match = _TEMPORARY.search(path.name)
-        if match is not None and not _is_alive(int(match[1])):
+        if match is None or match[1] != _place_digest() or _is_alive(int(match[2])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

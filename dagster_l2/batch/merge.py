@@ -19,6 +19,7 @@ from polars.io.plugins import register_io_source
 
 from dagster_l2.batch.pieces import INPUT, Piece, overlap_rows, read_pieces
 from dagster_l2.errors import L2Error
+from dagster_l2.files import temporary_suffix
 
 MEMORY_BYTES = 16 * 2**20
 _GROUP_BYTES = 8 * 2**20
@@ -142,7 +143,7 @@ def merge_files(
     merge = _Merge(order, dict(schema), fan_in or 2**31, memory_bytes, check)
     sources = [merge.look(path, number) for number, path in enumerate(inputs)]
     merge.measure(inputs)
-    with tempfile.TemporaryDirectory(prefix=".merge-", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix=".merge-", suffix=temporary_suffix(), dir=scratch) as folder:
         while (width := merge.width(sources)) < len(sources):
             merge.levels += 1
             sources = merge.level(sources, width, Path(folder))

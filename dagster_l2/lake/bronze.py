@@ -13,7 +13,14 @@ from pathlib import Path
 
 import polars as pl
 
-from dagster_l2.lake.commit import Claim, ResultManifest, commit_link, commit_parquet, committed_files
+from dagster_l2.lake.commit import (
+    Claim,
+    ResultManifest,
+    commit_link,
+    commit_parquet,
+    committed_files,
+    done_path,
+)
 from dagster_l2.lake.known import Known, standing_for
 
 _FILES_AT_ONCE = 32
@@ -261,7 +268,7 @@ class VersionLog:
         before = fresh.select(self.key).join(old, on=self.key, how="left", maintain_order="left")
         by_field = self._changed_fields(before, fresh)
         moment, number = scanned_at + timedelta(microseconds=1), 1
-        while (self.table.folder / f"{job_id}-{part}-{number}.parquet").exists():
+        while done_path(self.table.folder / f"{job_id}-{part}-{number}.parquet").exists():
             number += 1  # of a sweep that was killed and goes on: what it settled before must stay
         manifest = self._append(fresh, scanned_at=moment, job_id=job_id, part=f"{part}-{number}")
         return Changes(0, len(fresh), len(held) - len(fresh), by_field, manifest)

@@ -116,6 +116,8 @@ def commit_link(path: Path, source: Path, *, job_id: str, batch_id: str) -> Resu
     if manifest is None:
         raise LakeError(f"{source.name} is not committed, so no other file can be made of it.")
     done_path(path).unlink(missing_ok=True)
+    # To rename one name of a file to another of its names does nothing, and would leave both.
+    path.unlink(missing_ok=True)
 
     def write(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import polars as pl
 
 from dagster_l2.batch import Window
 from dagster_l2.errors import L2Error
-from dagster_l2.lake import BronzeTable, Changes, VersionLog
+from dagster_l2.lake import BronzeTable, Changes, VersionLog, done_path
 from dagster_l2.sources.bronze import MISSING_SCHEMA, REJECTED_SCHEMA, ScanTables
 from dagster_l2.sources.metadata_store import Batch
 from dagster_l2.store import DATASETS, RecordType, Rejected
@@ -121,9 +121,10 @@ class Findings:
             )
 
     def _free(self, part: str) -> str:
-        # A batch is written again where a scan was killed: what its file holds by then must stay.
+        # A batch is written again where a scan was killed: what its file holds by then must stay. A file that
+        # was not declared done holds nothing.
         folder, name, again = self.tables.datasets.folder, part, 1
-        while (folder / f"{self.report.job_id}-{name}.parquet").exists():
+        while done_path(folder / f"{self.report.job_id}-{name}.parquet").exists():
             again += 1
             name = f"{part}-{again}"
         return name

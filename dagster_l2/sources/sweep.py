@@ -29,7 +29,7 @@ from dagster_l2.batch import (
     read_notes,
 )
 from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import only_one, write_json
+from dagster_l2.files import only_one, remove_leftovers, write_json
 from dagster_l2.lake import is_intact
 from dagster_l2.sources.bronze import ScanTables
 from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport
@@ -133,6 +133,8 @@ class Sweep:
         StoreError
             When the store cannot be asked at all.
         """
+        for table in ScanTables.under(self._lake).all():
+            remove_leftovers(table.folder)
         unfinished = self._unfinished()
         if unfinished is None:
             self._start()
@@ -327,6 +329,7 @@ def export_attempts(lake: Path, engine: Engine, *, job_id: str) -> int:
     # A scan and downloads may end at once, and each attempt is to be in bronze once.
     lock = lake.parent / "locks" / "attempts.lock"
     with only_one(lock, "Another export of attempts", wait_s=_EXPORT_WAIT_S):
+        remove_leftovers(table.folder)
         table.ensure()
         known = set(table.scan().select("attempt_id").collect()["attempt_id"])
         frame = read_attempts(engine, but=known)

@@ -1,39 +1,24 @@
 """The client of the metadata store: GraphQL, and the public dataset search behind the same class.
 
-It speaks HTTP and hands out records as the store sent them; what a field holds is in ``fields``, and how
-records become columns is in ``page`` and ``parse``. It knows nothing of windows, files or the ledger.
+It asks and hands out records as the store sent them; how a request travels is in ``exchange``, what a field
+holds in ``fields``, how records become columns in ``page`` and ``parse``. It knows no windows and no ledger.
 """
 
 from __future__ import annotations
 
 import enum
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import httpx
 import orjson
 
-from dagster_l2.store.errors import (
-    DuplicateInversion,
-    StoreAnswerInvalid,
-    StoreError,
-    StoreQueryError,
-    StoreReadOnly,
-    StoreRefused,
-    StoreTurnedDown,
-    StoreUnreachable,
-)
+from dagster_l2.store.errors import DuplicateInversion, StoreAnswerInvalid, StoreQueryError, StoreReadOnly
+from dagster_l2.store.exchange import Exchange
 from dagster_l2.store.fields import COUNT, DATASETS, EXPERIMENTS, PROCESSING_CANDIDATES, RecordType
 from dagster_l2.store.pace import Pace
-from dagster_l2.store.page import Record, loads, read_page
-from dagster_l2.store.wire import count_query, counted_query, one_line, retry_after, selection, texts
-from dagster_l2.telemetry import count
-
-_LOG = logging.getLogger(__name__)
-_T = TypeVar("_T")
+from dagster_l2.store.page import Record, read_page
+from dagster_l2.store.wire import count_query, counted_query, selection, texts
 
 INVERSION_FIELDS = (
     "inversionId",
@@ -58,7 +43,6 @@ FRAME_FIELDS = (
 )
 
 _FRAME_PAGE = 1000
-_LONGEST_WAIT_S = 30.0
 _PUBLIC_PATH = "/datasets/v1"
 
 
@@ -110,20 +94,15 @@ class StoreClient:
     ) -> None:
         self.kind = StoreKind(kind)
         self.url = url.rstrip("/").removesuffix("/graphql").removesuffix(_PUBLIC_PATH)
-        self._attempts = attempts
-        self._first_wait_s = first_wait_s
-        self._patience_s = patience_s
-        self._pace = pace
-        try:
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers={"Authorization": token} if token else {},
-                timeout=httpx.Timeout(timeout_s, connect=10.0),
-            )
-        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-            raise StoreError(
-                f"The store address {url!r} is not usable ({error}); set L2_STORE_URL."
-            ) from None
+        self._exchange = Exchange(
+            self.url,
+            token=token,
+            timeout_s=timeout_s,
+            attempts=attempts,
+            first_wait_s=first_wait_s,
+            patience_s=patience_s,
+            pace=pace,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +117,7 @@ class StoreClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._exchange.http.close()
 
     @property
     def is_read_only(self) -> bool:
@@ -176,7 +155,7 @@ class StoreClient:
         page = {"pageSize": None, "pageNumber": 1, "sortColumn": "createDate"}
         variables = {"filterParams": {**asked, **page}, "countParams": asked}
         content = orjson.dumps({"query": counted_query(), "variables": variables})
-        return self._persist(lambda: self._counted_page(content))
+        return self._exchange.persist(lambda: self._counted_page(content))
 
     def dataset_count(self, filters: Mapping[str, Any] | None = None) -> int:
         """How many dataset records the store says it holds for these filters."""
@@ -220,7 +199,9 @@ class StoreClient:
                     "pageSize": _FRAME_PAGE,
                     "pageNumber": page,
                 }
-                records = self._list(self._graphql(query, {"filterParams": params}), "frameInventories")
+                records = self._exchange.listed(
+                    self._graphql(query, {"filterParams": params}), "frameInventories"
+                )
                 sent = len(records)
                 # Ties that fall differently between pages send some twice.
                 seen |= {str(record.get("objectKey")): record for record in records}
@@ -243,7 +224,7 @@ class StoreClient:
             params["inversionId"] = inversion_id
         if dataset_ids:
             params["datasetIds"] = list(dataset_ids)
-        return self._list(self._graphql(query, {"filterParams": params}), "l2Inversions")
+        return self._exchange.listed(self._graphql(query, {"filterParams": params}), "l2Inversions")
 
     def create_inversion(self, params: Mapping[str, Any]) -> Record:
         """Create the inventory record of an inversion; there is no update and no delete.
@@ -288,20 +269,20 @@ class StoreClient:
     ) -> Sequence[Record]:
         query = f"query ($filterParams: {input_type}) {{ {selection(record_type)} }}"
         content = orjson.dumps({"query": query, "variables": {"filterParams": dict(params)}})
-        return self._persist(lambda: self._page(record_type, content))
+        return self._exchange.persist(lambda: self._page(record_type, content))
 
     def _page(self, record_type: RecordType, content: bytes) -> Sequence[Record]:
-        answer = self._send("POST", "/graphql", content=content)
+        answer = self._exchange.send("POST", "/graphql", content=content)
         page = read_page(record_type, answer)
-        return self._list(self._data(answer), record_type.query) if page is None else page
+        return self._exchange.listed(self._exchange.data(answer), record_type.query) if page is None else page
 
     def _counted_page(self, content: bytes) -> tuple[Sequence[Record], int]:
-        answer = self._send("POST", "/graphql", content=content)
+        answer = self._exchange.send("POST", "/graphql", content=content)
         page = read_page(DATASETS, answer)
         if page is not None and page.counted is not None:
             return page, page.counted
-        data = self._data(answer)
-        return self._list(data, DATASETS.query) if page is None else page, self._counted(data)
+        data = self._exchange.data(answer)
+        return self._exchange.listed(data, DATASETS.query) if page is None else page, self._counted(data)
 
     def _counted(self, data: Mapping[str, Any]) -> int:
         answer = data.get(COUNT)
@@ -310,134 +291,21 @@ class StoreClient:
             raise StoreAnswerInvalid(f"The store at {self.url} answered a record count without a number.")
         return count
 
-    def _list(self, data: Mapping[str, Any], name: str) -> list[Record]:
-        records = data.get(name)
-        if not isinstance(records, list):
-            raise StoreAnswerInvalid(f"The store at {self.url} answered {name} without a list of records.")
-        return records
-
     def _graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        return self._persist(lambda: self._graphql_once(query, variables))
+        return self._exchange.persist(lambda: self._graphql_once(query, variables))
 
     def _graphql_once(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         content = orjson.dumps({"query": query, "variables": variables})
-        return self._data(self._send("POST", "/graphql", content=content))
-
-    def _data(self, content: bytes) -> dict[str, Any]:
-        answer = self._json(content)
-        errors = answer.get("errors")
-        if errors:
-            first = errors[0] if isinstance(errors, list) and errors else errors
-            message = first.get("message", first) if isinstance(first, dict) else first
-            raise StoreQueryError(f"The store at {self.url} answered with an error: {one_line(message)}")
-        data = answer.get("data")
-        if not isinstance(data, dict):
-            raise StoreAnswerInvalid(f"The store at {self.url} answered without data.")
-        return data
+        return self._exchange.data(self._exchange.send("POST", "/graphql", content=content))
 
     def _search(self, filters: Mapping[str, Any] | None, page_size: int, page_number: int) -> dict[str, Any]:
         params = {**texts(filters), "pageSize": page_size, "pageNumber": page_number}
-        answer = self._persist(lambda: self._json(self._send("GET", _PUBLIC_PATH, params=params)))
+        answer = self._exchange.persist(
+            lambda: self._exchange.json(self._exchange.send("GET", _PUBLIC_PATH, params=params))
+        )
         count, results = answer.get("recordCount"), answer.get("searchResults")
         if not isinstance(count, int) or not isinstance(results, list):
             raise StoreAnswerInvalid(
                 f"The dataset search at {self.url} answered without recordCount and results."
             )
         return answer
-
-    def _send(self, method: str, path: str, **request: Any) -> bytes:
-        if method == "POST":
-            request["headers"] = {"Content-Type": "application/json"}
-        granted = self._pace.acquire() if self._pace else 0.0
-        count("api_requests")
-        try:
-            response = self._http.request(method, path, **request)
-        except httpx.ConnectError as error:
-            raise StoreUnreachable(
-                f"The store at {self.url} does not answer ({one_line(error)});"
-                " is it up, and is L2_STORE_URL right?",
-                cause="no_connection",
-            ) from None
-        except httpx.TimeoutException:
-            raise StoreUnreachable(
-                f"The store at {self.url} did not answer in time; try again later.", cause="timeout"
-            ) from None
-        except httpx.HTTPError as error:
-            raise StoreUnreachable(
-                f"The answer of the store at {self.url} broke off ({one_line(error)}).", cause="broken_off"
-            ) from None
-        count("received_bytes", len(response.content))
-        self._tell_pace(granted, response)
-        self._check_status(response)
-        return response.content
-
-    def _tell_pace(self, granted: float, response: httpx.Response) -> None:
-        if self._pace is None:
-            return
-        if response.status_code in (429, 503):
-            self._pace.congested(granted, response.headers)
-        elif response.status_code < 500:
-            self._pace.succeeded(granted, response.headers)
-
-    def _check_status(self, response: httpx.Response) -> None:
-        status = response.status_code
-        if status in (401, 403):
-            raise StoreRefused(
-                f"The store at {self.url} refused the token (HTTP {status}); set L2_STORE_TOKEN."
-            )
-        if status == 429 or status >= 500 or status == 408:
-            overloaded = (StoreTurnedDown if status == 429 else StoreUnreachable)(
-                f"The store at {self.url} is overloaded or failing (HTTP {status})."
-            )
-            overloaded.retry_after_s = retry_after(response)
-            raise overloaded
-        if status != 200:
-            raise StoreError(
-                f"The store at {self.url} answered HTTP {status} to a {response.request.method}."
-            )
-
-    def _json(self, content: bytes) -> dict[str, Any]:
-        try:
-            answer = loads(content)
-        except ValueError:
-            what = "a web page" if content.lstrip()[:1] == b"<" else "something that is not JSON"
-            raise StoreAnswerInvalid(
-                f"The store at {self.url} answered with {what}; is L2_STORE_URL right?"
-            ) from None
-        if not isinstance(answer, dict):
-            raise StoreAnswerInvalid(f"The store at {self.url} answered JSON that is no object.")
-        return answer
-
-    def _persist(self, ask: Callable[[], _T]) -> _T:
-        """Ask until there is an answer, as long as tries and patience last."""
-        failures = refusals = 0
-        first_refused: float | None = None
-        said: StoreError
-        while True:
-            try:
-                return ask()
-            except StoreTurnedDown as error:
-                now = time.monotonic()
-                first_refused = now if first_refused is None else first_refused
-                refusals += 1
-                count("turned_down")
-                wait = self._wait(refusals, error)
-                if now + wait - first_refused > self._patience_s:
-                    raise
-                said = error
-            except StoreError as error:
-                failures += 1
-                if not error.transient or failures >= self._attempts:
-                    raise
-                wait = self._wait(failures, error)
-                said = error
-            count(f"retries_{said.cause}")
-            _LOG.info("%s It is asked again in %.1f s.", said, wait, extra={"cause": said.cause})
-            time.sleep(wait)
-
-    def _wait(self, failures: int, error: StoreError) -> float:
-        backoff = min(_LONGEST_WAIT_S, self._first_wait_s * 2.0 ** min(failures - 1, 20))
-        if self._pace is not None and isinstance(error, StoreTurnedDown):
-            # The pace knows the Retry-After, and waits for all who share it.
-            return min(backoff, 1.0)
-        return max(backoff, getattr(error, "retry_after_s", None) or 0.0)

@@ -1,4 +1,4 @@
-"""A store that can be changed between scans, and a lake to scan it into."""
+"""A store that can be changed between scans, with a lake to scan it into; a UDL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from dagster_l2.settings import REPOSITORY
 from dagster_l2.sources import ScanReport, Sweep
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import Faults, LocalStoreServer, RecordSet, store_app
+
+from .reach_kit import UdlWorld, held, seconds, served
 
 DEFINITION = load_definition(REPOSITORY / "jobs" / "metadata_store.yaml")
 
@@ -96,3 +98,16 @@ def record() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UdlWorld]:
+    with served(tmp_path_factory.mktemp("udl")) as world:
+        yield world
+
+
+@pytest.fixture
+def udl(running: UdlWorld) -> UdlWorld:
+    """A UDL that behaves, with twenty records."""
+    running.clear(held(*seconds(20)))
+    return running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,16 +17,10 @@ from dagster_l2.sources.reach import Reach
 from dagster_l2.sources.udl_errors import CountMismatch, UdlError, UdlUnreachable
 from dagster_l2.store.server.reach_generate import ReachFleet
 from dagster_l2.store.server.udl import Ask, HeldObservations
-from tests.sources.reach_kit import COUNT, DAY, LIST, MINUTES, TOKEN, WINDOW, UdlWorld, held, row, served
+from tests.sources.reach_kit import COUNT, DAY, LIST, MINUTES, TOKEN, WINDOW, UdlWorld, held, row
 
 MICROSECOND = timedelta(microseconds=1)
 EARLIER = Window(DAY - timedelta(days=1), DAY)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UdlWorld]:
-    with served(tmp_path_factory.mktemp("udl")) as world:
-        yield world
 
 
 @pytest.fixture

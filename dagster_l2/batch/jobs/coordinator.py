@@ -167,6 +167,7 @@ class Jobs:
         try:
             joined = self._running(self._identity(request, source))
             if joined is not None:
+                self.folders(joined).remove_leftovers()
                 self._work(self._order(joined), source)
             # Who went on with a job that was to do less, or planned otherwise, has the rest before him.
             rest = request if joined is None else self._without(request, self._windows(joined))
@@ -181,6 +182,7 @@ class Jobs:
         """Bring an interrupted job to its end; one that has ended is left as it is."""
         self.store.job(job_id)
         order = self._order(job_id)
+        self.folders(job_id).remove_leftovers()
         source = self._open or load_source(order.definition.handler, order.source_params)
         try:
             self._work(order, source)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from dagster_l2.batch.jobs.definition import JobDefinition, parse_definition
 from dagster_l2.batch.jobs.model import Batch, JobError, window_from_json, window_to_json
 from dagster_l2.batch.windows import Window
-from dagster_l2.files import write_json
+from dagster_l2.files import remove_leftovers, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,11 @@ class JobFolders:
             content = {"batch_id": batch.batch_id, "windows": windows, "job": job}
             write_json(path, content, is_last=number == len(fresh))
             path.chmod(0o444)
+
+    def remove_leftovers(self) -> None:
+        """Remove what was half written by processes that were killed."""
+        for folder, _folders, _files in os.walk(self.root):
+            remove_leftovers(Path(folder))
 
     def arrays(self) -> str | None:
         """The ids of the Slurm arrays that the job manifest names."""

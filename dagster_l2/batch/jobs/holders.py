@@ -7,30 +7,20 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-from pathlib import Path
 
-
-def _place() -> str:
-    # Two containers may bear one host name; their processes are told apart by the kernel's own number.
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        space, boot = "", ""
-    return f"{socket.gethostname()}/{boot}/{space}"
+from dagster_l2.files import this_place
 
 
 def new_holder() -> str:
     """A name for one worker in this process."""
-    return f"{_place()}/{os.getpid()}/{secrets.token_hex(4)}"
+    return f"{this_place()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
 def is_surely_dead(holder: str) -> bool:
     """Whether the holder's process ran here and is no more; False where that can't be known."""
     place, _, rest = holder.rpartition("/")
     place, _, pid = place.rpartition("/")
-    if not rest or place != _place() or not pid.isdigit():
+    if not rest or place != this_place() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
