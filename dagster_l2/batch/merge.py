@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -162,9 +163,9 @@ def write_rows(
     The bytes depend on the rows alone, not on how they were cut into frames.
     """
 
-    def sink(lazy: pl.LazyFrame) -> None:
+    def sink(lazy: pl.LazyFrame, file: BinaryIO) -> None:
         lazy.sink_parquet(
-            path,
+            file,
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
             row_group_size=group_rows,
@@ -184,8 +185,8 @@ def _write_run(
 ) -> None:
     """Write frames where only this merge reads them: Arrow's own format costs half of what parquet does."""
 
-    def sink(lazy: pl.LazyFrame) -> None:
-        lazy.sink_ipc(path, compression="uncompressed", record_batch_size=batch_rows, maintain_order=True)
+    def sink(lazy: pl.LazyFrame, file: BinaryIO) -> None:
+        lazy.sink_ipc(file, compression="uncompressed", record_batch_size=batch_rows, maintain_order=True)
 
     _pour(frames, path, schema, sink)
 
@@ -194,7 +195,7 @@ def _pour(
     frames: Callable[[], Iterator[pl.DataFrame]],
     path: Path,
     schema: Mapping[str, pl.DataType],
-    sink: Callable[[pl.LazyFrame], None],
+    sink: Callable[[pl.LazyFrame, BinaryIO], None],
 ) -> int:
     rows = 0
     failed: list[Exception] = []
@@ -213,7 +214,10 @@ def _pour(
             raise
 
     try:
-        sink(register_io_source(produce, schema=pl.Schema(schema)))
+        # Given a path, polars makes the file in a thread of its own, on a busy machine only after the failure
+        # was told and the file removed: it would stay for ever.
+        with path.open("wb") as file:
+            sink(register_io_source(produce, schema=pl.Schema(schema)), file)
     except pl.exceptions.PolarsError as error:
         if failed:
             raise failed[0] from None
