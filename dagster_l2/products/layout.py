@@ -62,6 +62,10 @@ MODEL_AXES = ("quantity", "depth", "y", "x")
 PROFILE_AXES = ("stokes", "wavelength", "y", "x")
 
 
+# Who is told of one problem at a time hands over as often; a hundred of the same kind say no more than ten.
+_MOST_SAID = 10
+
+
 class ProductError(L2Error):
     """Something is wrong with a hand-over; the message is one sentence."""
 
@@ -72,12 +76,13 @@ class ProductsRefused(ProductError):
     Parameters
     ----------
     problems
-        Every problem found, at least one; the message is the first and how many more there are.
+        Every problem found, at least one; the message has the first ten and how many more there are.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{problems[0]}{more}.")
+        said = problems[:_MOST_SAID]
+        more = f" (and {len(problems) - len(said)} more)" if len(problems) > len(said) else ""
+        super().__init__(f"{'; '.join(said)}{more}.")
         self.problems = tuple(problems)
 
 

@@ -202,13 +202,15 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "no\nwhere")
 
 
-def test_all_problems_are_collected_and_the_first_is_said(folder: Path) -> None:
+def test_all_problems_are_said_at_once(folder: Path) -> None:
     (folder / MODEL).unlink()
     (folder / OBSERVED).write_bytes(b"nothing")
     with pytest.raises(ProductsRefused) as refused:
         check(folder, dataset_ids=[])
     assert len(refused.value.problems) == 3
-    assert str(refused.value) == "The hand-over names no dataset that was inverted (and 2 more)."
+    assert str(refused.value) == f"{'; '.join(refused.value.problems)}."
+    many = ProductsRefused([f"problem {number}" for number in range(100)])
+    assert str(many).endswith("problem 9 (and 90 more).")
 
 
 @pytest.mark.parametrize("name", PRODUCT_FILES)
@@ -227,7 +229,7 @@ def test_swapped_files_are_refused(folder: Path) -> None:
     shutil.move(folder / "spare", folder / FITTED)
     text = refusal(folder)
     assert "has 4 on the quantity axis" in text
-    assert "more)" in text
+    assert f"; {FITTED}" in text
 
 
 @pytest.mark.parametrize("op_id", ["../../x", 'o\'p "q"', "line\nbreak", "x" * 300, "Ünï", " blank "])
