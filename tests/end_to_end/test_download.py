@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from dagster_l2.cli.download import Speed
 from dagster_l2.downloads import Standing
+from dagster_l2.resources import L2
+from dagster_l2.sensors import build_retention_sensor
 from dagster_l2.settings import Settings, SettingsError
 from dagster_l2.store.server.udl import HeldObservations
 from tests.end_to_end.kit import Pipeline, wait_until
@@ -198,6 +201,31 @@ def test_what_was_backed_up_goes_on_in_another_folder_and_asks_for_no_day_again(
     assert len(world.rows()) == 3 * A_DAY
     assert world.job(failed, "show")["output"].startswith(str(world.l2.data / "lake" / "bronze" / "reach"))
     assert not lost.exists()
+
+
+def test_working_folders_of_old_jobs_go_and_what_is_needed_stays(world: ReachWorld) -> None:
+    done = world.download(1, 2)
+    world.udl.faults.add("status", status=400, match="obTime=2025-05-04T06")
+    failed = world.download(3, 4, code=1)
+    world.udl.faults.clear()
+    jobs = world.l2.data / "jobs"
+
+    def tick(**days: float) -> str:
+        settings = Settings(data_dir=world.l2.data, **days)  # type: ignore[arg-type]
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(instance=instance, resources={"l2": L2(settings)})
+            return str(build_retention_sensor()(context))
+
+    assert "0 folders of old jobs" in tick()
+    assert "0 folders of old jobs" in tick(job_days=0)
+    assert "1 folders of old jobs" in tick(job_days=1e-9)
+    assert not (jobs / done.json["job_id"] / "tasks").exists()
+    assert (jobs / failed.json["job_id"] / "tasks").exists()
+    world.asked()
+    assert world.counts(world.download(1, 2)) == (2, 0, 0, 2, 0, 0)
+    assert not world.asked()
+    assert world.job(failed, "retry", "--class", "permanent")["status"] == "SUCCESS"
+    assert world.asked() == {"04T06": 1}
 
 
 def test_an_empty_day_is_an_answer_and_looked_at_again_when_asked(world: ReachWorld) -> None:
