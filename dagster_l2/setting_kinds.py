@@ -6,9 +6,11 @@ No setting is named here but for the variables of others with the same prefix; t
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -76,3 +78,10 @@ def names_of_nothing(settings: Iterable[str]) -> Iterator[str]:
             continue
         close = difflib.get_close_matches(name, known, n=1)
         yield f"{name} is no setting" + (f"; did you mean {close[0]}?" if close else ".")
+
+
+@cache
+def warn_of_other_names(settings: frozenset[str]) -> None:
+    """Log those sentences as warnings, once in a process."""
+    for sentence in names_of_nothing(settings):
+        logging.getLogger(__name__).warning(sentence)

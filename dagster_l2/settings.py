@@ -7,8 +7,6 @@ handed what they need.
 from __future__ import annotations
 
 import json
-import logging
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +24,7 @@ from dagster_l2.setting_kinds import (
     Memory,
     Port,
     SchemaName,
-    names_of_nothing,
+    warn_of_other_names,
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -363,13 +361,16 @@ class Settings(BaseSettings):
             raise SettingsError(f"L2_STORE_RECORDS names {self.store_records}, which is not there.")
 
 
-def load_settings(*, restoring: bool = False) -> Settings:
+def load_settings(*, restoring: bool = False, reading_gold: bool = False) -> Settings:
     """Read and check the settings, and let the log lines of this process look as they say.
 
     Parameters
     ----------
     restoring
         Whether this is the restore itself, which may find the data folder half restored.
+    reading_gold
+        Whether nothing but gold is read: then it does not matter which store the folder belongs to, and an
+        analyst need not know.
 
     Raises
     ------
@@ -387,14 +388,8 @@ def load_settings(*, restoring: bool = False) -> Settings:
         raise SettingsError(f"The file .env in {Path.cwd()} cannot be read ({error}).") from None
     if not restoring:
         settings.check_restored()
-    settings.check()
+    if not reading_gold:
+        settings.check()
     log_as(settings.log_format)
-    _tell_of_other_names()
+    warn_of_other_names(frozenset(Settings.model_fields))
     return settings
-
-
-@cache
-def _tell_of_other_names() -> None:
-    """Warn, once in a process, of variables that are meant as settings and are none."""
-    for sentence in names_of_nothing(Settings.model_fields):
-        logging.getLogger(__name__).warning(sentence)

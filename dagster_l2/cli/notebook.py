@@ -25,7 +25,7 @@ NOTEBOOK = REPOSITORY / "notebooks" / "l2.py"
 @click.option("--no-browser", is_flag=True, help="Open no browser.")
 def notebook_command(edit: bool, port: int, host: str, no_browser: bool) -> None:
     """Open the notebook: seeing, OPs over time, the disk, how far the OPs are; Ctrl-C stops it."""
-    settings = load_settings()
+    settings = load_settings(reading_gold=True)
     if importlib.util.find_spec("marimo") is None:
         raise L2Error("The notebook needs marimo: `make notebook` installs and opens it.")
     if not settings.gold.exists():

@@ -41,7 +41,7 @@ def sql_command(query: str, wanted: str | None, output: Path | None, as_csv: boo
     text = click.get_text_stream("stdin").read() if query == "-" else query
     if not text.strip(" \t\r\n;"):
         raise WrongUse("The query is empty; write some SQL, for instance: from op_latest_state.")
-    gold = load_settings().gold
+    gold = load_settings(reading_gold=True).gold
     if output is not None and not output.absolute().parent.is_dir():
         raise WrongUse(f"--output names {output}, whose folder is not there.")
     if chosen == "parquet":
