@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from dagster_l2.cli.serve import refuse_taken
 from dagster_l2.errors import L2Error
 from dagster_l2.gold import NoGold
 from dagster_l2.settings import REPOSITORY, load_settings
@@ -30,6 +31,7 @@ def notebook_command(edit: bool, port: int, host: str, no_browser: bool) -> None
         raise L2Error("The notebook needs marimo: `make notebook` installs and opens it.")
     if not settings.gold.exists():
         raise NoGold(f"There is no {settings.gold} yet: `l2 run` makes it.")
+    refuse_taken(host, port, "--port")
     notebook = NOTEBOOK
     if edit:
         notebook = settings.data / "notebooks" / NOTEBOOK.name

@@ -52,9 +52,9 @@ def ui_command(port: int, host: str) -> None:
     settings = load_settings()
     from dagster_l2.cli.runner import prepare_dagster_home
 
-    _refuse_taken(host, port, "--port")
+    refuse_taken(host, port, "--port")
     if settings.store_url is None:
-        _refuse_taken("127.0.0.1", settings.store_port, "L2_STORE_PORT")
+        refuse_taken("127.0.0.1", settings.store_port, "L2_STORE_PORT")
     prepare_dagster_home(settings)
     bin_folder = Path(sys.executable).parent
     environment = _environment(settings, bin_folder)
@@ -93,7 +93,7 @@ def ui_command(port: int, host: str) -> None:
                 process.kill()
 
 
-def _refuse_taken(host: str, port: int, how: str) -> None:
+def refuse_taken(host: str, port: int, how: str) -> None:
     """Raise `L2Error` when somebody listens there, before half a minute is spent on starting."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
