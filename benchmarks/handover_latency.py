@@ -30,7 +30,7 @@ MOST_S, MOST_OWN_S = 15.0, 2.0
 PATIENCE_S = 180.0
 TICK_S = 5.0
 
-OWN = "our own work: verify, picture, files, publish"
+OWN = "our own work: fetch, verify, files, publish"
 START_UP = ("a process and Dagster in it", "the code location in it", "its first step")
 PARTS = ("until the sensor looks", "the sensor, until a run is queued", "in the queue", *START_UP, OWN)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 from matplotlib.image import imread
 
@@ -17,6 +19,7 @@ from dagster_l2.cli import _run
 from dagster_l2.inputs import (
     PICTURE_FILE,
     Collection,
+    package_folder,
     read_package,
     standing,
     write_transfer_lists,
@@ -24,6 +27,7 @@ from dagster_l2.inputs import (
 from dagster_l2.ledger import State
 from dagster_l2.quota import evict_published, taken_bytes
 from dagster_l2.resources import L2
+from dagster_l2.settings import REPOSITORY
 from dagster_l2.staging import stage_next
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
@@ -111,6 +115,24 @@ def test_a_full_quota_takes_the_frames_that_nobody_waits_for(world: World) -> No
     assert pass_by(taken / 2) == [OP]
     assert not world.staged_files()
     assert read_package(world.folder)["staged"] is False
+
+
+@pytest.mark.parametrize(("first", "wanted"), [(0, []), (1, ["op2"]), (2, ["op2", OP])])
+def test_the_head_of_the_queue_is_staged_and_no_more(world: World, first: int, wanted: list[str]) -> None:
+    shutil.copytree(world.folder, package_folder(world.settings.data, "op2"))
+    for state in (State.DISCOVERED, State.INVERTIBLE):
+        world.ledger.append("op2", state, actor="t", cause="c", inputs_hash="h", rule_version="r")
+    world.ledger.record_preprocessed("op2", inputs_hash="h", details={}, run_id=None, actor="t")
+    world.ledger.prioritize("op2", 3, actor="op", reason="first")
+    with duckdb.connect(str(world.settings.gold)) as gold:
+        gold.execute(f"create table work_queue as select '{OP}' as op_id, 0.9e0 as merit_score")
+        for table in ("state_rules", "priority_parts"):
+            seed = REPOSITORY / "dbt_project" / "seeds" / "states" / f"{table}.csv"
+            gold.execute(f"create table {table} as select * from read_csv('{seed}')")
+    # Without room for one frame, what is wanted is left out, and says so.
+    settings = world.settings.model_copy(update={"stage_first": first, "stage_quota_gb": 1e-9})
+    report = stage_next(settings, world.ledger, world.store, actor="t", run_id=None)
+    assert [op_id for op_id, _ in report.left_out] == wanted
 
 
 def test_an_op_without_listed_frames_stays_as_it_is(world: World, tmp_path: Path) -> None:
