@@ -1,10 +1,13 @@
-"""Opening the socket that a server of ours listens on. What it serves is the rooms'.
+"""Opening the socket that a server of ours listens on, and its quiet end. What it serves is the rooms'.
 
 A leaf: every room may import it, and it imports none.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import socket
 
 from dagster_l2.errors import L2Error
@@ -28,7 +31,8 @@ def listen(host: str, port: int, what: str, failure: type[L2Error]) -> socket.so
     try:
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # The system's own words; Python adds the address, which is said already.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
         raise failure(
             f"{what} cannot listen on {host}:{port} ({reason}); choose another port or stop what holds it."
         ) from None
@@ -36,3 +40,16 @@ def listen(host: str, port: int, what: str, failure: type[L2Error]) -> socket.so
     # of the first. Accepted connections inherit it, and asyncio does not set it on sockets made like this.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+def end_quietly() -> None:
+    """Let uvicorn say nothing of requests that are cut off when a server ends: whoever ended it knows.
+
+    It would print a traceback for each, below the sentence of a command that was interrupted.
+    """
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    was_cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not was_cancelled and not record.getMessage().endswith("timeout graceful shutdown exceeded")

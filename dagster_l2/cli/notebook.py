@@ -31,7 +31,7 @@ def notebook_command(edit: bool, port: int, host: str, no_browser: bool) -> None
         raise L2Error("The notebook needs marimo: `make notebook` installs and opens it.")
     if not settings.gold.exists():
         raise NoGold(f"There is no {settings.gold} yet: `l2 run` makes it.")
-    refuse_taken(host, port, "--port")
+    refuse_taken(host, port, "The notebook (--port)")
     notebook = NOTEBOOK
     if edit:
         notebook = settings.data / "notebooks" / NOTEBOOK.name

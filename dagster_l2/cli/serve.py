@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import click
 from dotenv import dotenv_values
 
 from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.listening import listen
 from dagster_l2.setting_kinds import PREFIX
 from dagster_l2.settings import REPOSITORY, Settings, load_settings
 
@@ -52,9 +52,9 @@ def ui_command(port: int, host: str) -> None:
     settings = load_settings()
     from dagster_l2.cli.runner import prepare_dagster_home
 
-    refuse_taken(host, port, "--port")
+    refuse_taken(host, port, "The UI (--port)")
     if settings.store_url is None:
-        refuse_taken("127.0.0.1", settings.store_port, "L2_STORE_PORT")
+        refuse_taken("127.0.0.1", settings.store_port, "The local store (L2_STORE_PORT)")
     prepare_dagster_home(settings)
     bin_folder = Path(sys.executable).parent
     environment = _environment(settings, bin_folder)
@@ -93,17 +93,9 @@ def ui_command(port: int, host: str) -> None:
                 process.kill()
 
 
-def refuse_taken(host: str, port: int, how: str) -> None:
-    """Raise `L2Error` when somebody listens there, before half a minute is spent on starting."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        # As servers ask for it: a port whose connections are only lingering is free.
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise L2Error(
-            f"Nothing can listen on {host}, port {port} ({reason}); stop what does, or set another by {how}."
-        ) from None
+def refuse_taken(host: str, port: int, what: str) -> None:
+    """Raise `L2Error` when it cannot listen there, before half a minute is spent on starting."""
+    listen(host, port, what, L2Error).close()
 
 
 def _environment(settings: Settings, bin_folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dagster_l2.errors import L2Error
-from dagster_l2.listening import listen
+from dagster_l2.listening import end_quietly, listen
 
 _START_S = 60.0
 _GRACE_S = 5
@@ -67,6 +67,7 @@ class RunningService:
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
+    end_quietly()
     return uvicorn.Config(
         app,
         http="h11",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from dagster_l2.store.server import (
     Faults,
@@ -15,9 +19,28 @@ from dagster_l2.store.server import (
     RecordSet,
     Rule,
     StoreServerFailed,
+    running,
     serve,
     store_app,
 )
+
+
+def test_a_request_that_is_cut_off_at_the_end_is_nothing_to_say(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command that was interrupted would print a traceback below its one sentence."""
+    monkeypatch.setattr(running, "_GRACE_S", 1)
+    has_come = threading.Event()
+
+    async def hangs(scope: Scope, _receive: Receive, _send: Send) -> None:
+        if scope["type"] == "http":
+            has_come.set()
+            await asyncio.sleep(300)
+
+    with ThreadPoolExecutor(1) as pool, LocalStoreServer(hangs) as server:
+        pool.submit(httpx.get, server.url, timeout=60)
+        assert has_come.wait(60)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_it_stops_and_starts_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
-from dagster_l2.listening import listen
+from dagster_l2.listening import end_quietly, listen
 from dagster_l2.store.errors import StoreError
 
 _START_S = 30.0
@@ -101,6 +101,7 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
+    end_quietly()
     # h11 on asyncio, whatever else is installed: faults reach into its connection.
     return uvicorn.Config(
         app,
