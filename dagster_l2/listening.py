@@ -32,7 +32,8 @@ def listen(host: str, port: int, what: str, failure: type[L2Error]) -> socket.so
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         # The system's own words; Python adds the address, which is said already.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise failure(
             f"{what} cannot listen on {host}:{port} ({reason}); choose another port or stop what holds it."
         ) from None
