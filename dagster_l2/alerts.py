@@ -44,7 +44,7 @@ _AT_ONCE = 50
 _OF_THIS_ONE = (400, 413, 422)
 _STALL_S = 10.0
 _PASSED_ON = ("taken", "duplicate")
-_OPERATOR = "operator"
+_OPERATOR, _LOW = "operator", "low_coverage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,11 @@ class FailedRun:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that people should be told, once for its cause."""
+    """One thing that people should be told, once for its cause.
+
+    ``about`` names what several of a kind are told of together, so that no other alert tells of them again;
+    it is recorded and not sent.
+    """
 
     cause: str
     kind: str
@@ -69,6 +73,7 @@ class Alert:
     responsible: str
     look: str
     more: dict[str, Any] = field(default_factory=dict)
+    about: list[str] = field(default_factory=list)
 
 
 class NotDelivered(L2Error):
@@ -164,7 +169,7 @@ def _refused(ledger: Ledger, since: datetime) -> Iterator[Alert]:
 
 
 def _low_coverage(settings: Settings, ledger: Ledger, since: datetime) -> Iterator[Alert]:
-    """Windows of a job that got less than the floor and do not change any more, together."""
+    """Windows of a job that got less than the floor and do not change any more, together and once."""
     floor = settings.availability_floor
     columns = batch_attempts.c
     settled = datetime.now(UTC) - timedelta(days=settings.reach_settled_days)
@@ -175,19 +180,23 @@ def _low_coverage(settings: Settings, ledger: Ledger, since: datetime) -> Iterat
         .where(columns.recorded_at >= since, columns.window_end <= settled)
         .order_by(columns.window_start)
     )
+    told = {unit for alert in ledger.alerts(kind=_LOW) for unit in alert.details.get("about", ())}
     jobs: dict[tuple[str, str], list[Any]] = {}
     with ledger.engine.connect() as connection:
         for row in connection.execute(query):
-            jobs.setdefault((row.source, row.job_id), []).append(row)
+            if row.unit_id not in told:
+                jobs.setdefault((row.source, row.job_id), []).append(row)
     for (source, job_id), rows in jobs.items():
-        units = hashlib.sha256("\n".join(sorted(row.unit_id for row in rows)).encode()).hexdigest()[:16]
+        about = sorted(row.unit_id for row in rows)
+        units = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
         first = rows[0]
         what = (
             f"{len(rows)} windows of {source} got less than {floor:g} %, first"
             f" {first.window_start:%Y-%m-%d} with {first.availability_pct:.1f} %"
         )
         more = {"job_id": job_id, "windows": len(rows)}
-        yield Alert(f"coverage/{units}", "low_coverage", what, _OPERATOR, f"l2 jobs show {job_id}", more)
+        look = f"l2 jobs show {job_id}"
+        yield Alert(f"coverage/{units}", _LOW, what, _OPERATOR, look, more, about)
 
 
 Send = Callable[[dict[str, Any]], None]

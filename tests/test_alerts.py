@@ -225,7 +225,15 @@ def test_coverage_under_the_floor_is_told_once_for_the_same_days(
     assert tell(settings, ledger, []) == 0
     attempt("job3", 20, 99.0)
     attempt("job3", 30, 5.0)
+    attempt("job3", 31, 6.0)
     assert tell(settings, ledger, []) == 1
+    assert "2 windows" in receiver.bodies[1]["what"]
+    attempt("job4", 31, 99.0)  # what is left of them was told
+    assert tell(settings, ledger, []) == 0
+    attempt("job5", 32, 7.0)
+    assert tell(settings, ledger, []) == 1
+    assert "1 windows" in receiver.bodies[2]["what"]
+    assert "about" not in receiver.bodies[2]
 
 
 def test_mail_names_what_who_and_where_to_look(

@@ -56,9 +56,11 @@ class Alerts(Base):
         with self._database.reading() as connection:
             return set(connection.execute(sa.select(alerts.c.cause)).scalars())
 
-    def alerts(self, *, limit: int | None = None) -> list[RaisedAlert]:
-        """What was raised, newest first, and what of it went out."""
+    def alerts(self, *, kind: str | None = None, limit: int | None = None) -> list[RaisedAlert]:
+        """What was raised, newest first, and what of it went out; of one kind where given."""
         query = sa.select(alerts).order_by(alerts.c.alert_id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(alerts.c.kind == kind)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
             sent = connection.execute(sa.select(alert_deliveries)).all()
