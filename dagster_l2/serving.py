@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import safe_name
 from dagster_l2.gold import BadQuery, NoGold, OpenGold, Row
 from dagster_l2.gold_by_op import GoldByOp
+from dagster_l2.homecoming import home_of
 from dagster_l2.inputs import PICTURE_FILE, PackageUnreadable, package_folder, read_package
 from dagster_l2.ledger import Ledger, Present
 from dagster_l2.live import Live
@@ -96,7 +96,7 @@ class Serving:
 
     def quicklook(self, inversion_id: str) -> Path | None:
         """The picture of what an inversion found."""
-        path = self._settings.data / "products" / safe_name(inversion_id) / QUICKLOOK_FILE
+        path = home_of(self._settings.data, inversion_id) / QUICKLOOK_FILE
         return path if path.is_file() else None
 
     def inversion(self, inversion_id: str) -> Row | None:

@@ -26,6 +26,8 @@ from dagster_l2.inputs import (
 )
 from dagster_l2.ledger import State
 from dagster_l2.products import QUICKLOOK_FILE
+from dagster_l2.scanned import STANDINGS
+from dagster_l2.service.calendars import NOT_ASKED, SHAPES
 from dagster_l2.service.pages import op_address
 from dagster_l2.unstaged import note_failure
 
@@ -229,6 +231,10 @@ def test_the_scans_are_told_as_a_calendar_with_a_table_as_its_text(world, browse
     page.get_by_role("link", name="After").click()
     assert page.locator("tbody tr").count() == 46
     page.close()
+
+
+def test_each_word_for_a_day_has_a_mark():
+    assert {*STANDINGS, NOT_ASKED} == set(SHAPES)
 
 
 PATHS = (

@@ -302,6 +302,9 @@ def test_gold_that_takes_the_place_of_another_is_read_at_once_though_readers_ove
         world.ledger.append(op_name(0), State.DISCOVERED, actor="t", cause="t")
         with world.client("rita", "reader") as rita:
             assert "l2 run" in refused(rita.get("/queue"), 503)
+            for path in ("/board", "/board/overdue", "/board/scans"):
+                page = rita.get(path, headers={"Cookie": f"l2_token={world.token('rita', 'reader')}"})
+                assert (page.status_code, "l2 run" in page.text) == (503, True), "As a page, in a sentence."
             assert rita.get("/observing-programs").json()["items"][0]["proposal_id"] is None
             assert rita.get(f"/observing-programs/{op_name(0)}").json()["datasets"] == []
             make_gold(settings.gold, 1)
