@@ -31,8 +31,13 @@ class LedgerLost(L2Error):
     """The ledger is empty, and bronze holds the history of one."""
 
 
-def open_ledger(settings: Settings) -> Ledger:
+def open_ledger(settings: Settings, *, importing: bool = False) -> Ledger:
     """Open the state database, and bring its tables up to date.
+
+    Parameters
+    ----------
+    importing
+        Whether this is the import of a ledger, which may find an empty one.
 
     Raises
     ------
@@ -42,12 +47,13 @@ def open_ledger(settings: Settings) -> Ledger:
     settings.data.mkdir(parents=True, exist_ok=True)
     ledger = Ledger.open(settings.state_url, schema=settings.db_schema)
     exported = settings.lake / "bronze" / "transitions"
-    if exported.is_dir() and not any(ledger.latest_ids()) and _has_rows(exported):
+    if not importing and exported.is_dir() and not any(ledger.latest_ids()) and _has_rows(exported):
         ledger.close()
         place = "L2_DATABASE_URL" if settings.database_url else settings.data / "l2.sqlite"
         raise LedgerLost(
-            f"The ledger in {place} is empty, and {exported} holds the history of one: name the right one, or"
-            f" move {settings.data} away and take a backup back with `l2 restore`."
+            f"The ledger in {place} is empty, and {exported} holds the history of one: name the right one,"
+            f" take a dump with `l2 ledger import`, or move {settings.data} away and take a backup back with"
+            " `l2 restore`."
         )
     return ledger
 

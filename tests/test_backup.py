@@ -65,13 +65,16 @@ def _history(settings: Settings) -> list[object]:
 def test_a_ledger_that_is_lost_is_not_begun_anew(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    history = _history(settings)
+    history, dump = _history(settings), str(tmp_path / "dump.jsonl")
     assert _run(["backup", str(tmp_path / "backup")]) == 0
+    assert _run(["ledger", "export", dump]) == 0
     for path in settings.data.glob("l2.sqlite*"):
         path.unlink()
     for command in ("status", "queue", "backup"):
         assert _run([command, *([str(tmp_path / "another")] if command == "backup" else [])]) == 1
         assert f"move {settings.data} away and take a backup back" in capsys.readouterr().err
+    assert _run(["ledger", "import", dump]) == 0
+    assert _history(settings) == history
     settings.data.rename(tmp_path / "away")
     assert _run(["restore", str(tmp_path / "backup")]) == 0
     assert _history(settings) == history

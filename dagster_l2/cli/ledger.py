@@ -58,7 +58,7 @@ def import_command(file: Path, as_json: bool) -> None:
     """Take a dump into this ledger, which must be empty; the whole file is verified first."""
     if not file.is_file():
         raise WrongUse(f"{file} is not a regular file; it is read twice, so write the dump to one first.")
-    with open_ledger(load_settings()) as ledger, Counter() as counter:
+    with open_ledger(load_settings(), importing=True) as ledger, Counter() as counter:
         loaded = ledger.load(file, others=[batch_attempts], progress=counter.show)
     if as_json:
         print_json({"file": file, **asdict(loaded.dump), "is_new": loaded.is_new})
