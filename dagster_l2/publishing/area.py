@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dagster_l2.files import only_one, safe_name, sha256, write_durably
+from dagster_l2.files import fsync_folder, only_one, safe_name, sha256, step, write_durably
 from dagster_l2.publishing.release import Release, ReleaseFile
 from dagster_l2.publishing.rules import FilesDiffer
 
@@ -56,7 +56,12 @@ class PublishArea:
             The disk or the share gives up.
         """
         self._remove_leftovers(self.folder / safe_name(bucket) / release.prefix)
-        return [self._put(bucket, release, file, is_told=is_told) for file in release.files]
+        paths = [self._put(bucket, release, file, is_told=is_told) for file in release.files]
+        for folder in {path.parent for path in paths}:
+            # Once for all: a folder is synced in as long as a file, and a release may have hundreds.
+            step(f"fsync {folder.name}")
+            fsync_folder(folder)
+        return paths
 
     def _remove_leftovers(self, folder: Path) -> None:
         # A kill leaves the temporary file of `write_durably`; no other publisher of the inversion is at work.
@@ -83,7 +88,7 @@ class PublishArea:
                 )
 
         try:
-            write_durably(target, copy)
+            write_durably(target, copy, is_last=False)
         except FileNotFoundError:
             raise FilesDiffer(
                 f"{file.source} is no longer there; withdraw {release.inversion_id} and hand it over again."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import write_json
+from dagster_l2.files import fsync_folder, step, write_json
 from dagster_l2.publishing.release import OBJECT_KEY, Message
 
 _STALL_S = 30.0
@@ -44,14 +44,18 @@ class Outbox:
 
     def send(self, messages: Sequence[Message]) -> None:
         """See `Bus`; a message that lies there already is left as it is."""
-        for folder in {self._folder(message) for message in messages}:
+        folders = {self._folder(message) for message in messages}
+        for folder in folders:
             # A kill leaves the temporary file of `write_json`.
             for leftover in folder.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
         for message in messages:
             path = self._folder(message) / f"{message.conversation_id}.json"
             if not path.exists():
-                write_json(path, {"routingKey": message.routing_key, **message.body})
+                write_json(path, {"routingKey": message.routing_key, **message.body}, is_last=False)
+        for folder in folders:
+            step(f"fsync {folder.name}")
+            fsync_folder(folder)
 
     def _folder(self, message: Message) -> Path:
         return (self.folder / str(message.body["objectName"])).parent
