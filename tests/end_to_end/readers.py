@@ -35,24 +35,23 @@ while True:
         "select (select count(*) from op_latest_state), (select count(*) from observing_programs),"
         " (select epoch_us(built_at) from warehouse_info)"
     ).fetchone()
-    seconds = time.monotonic() - started
     assert states == programs > 0, (states, programs)
     first = first or built_at
     assert built_at == first if is_holding else built_at >= first, (first, built_at)
     first = built_at
-    print(json.dumps([built_at, seconds]), flush=True)
+    print(json.dumps([built_at, started]), flush=True)
     time.sleep(pause_s)
 """
 
 
 @dataclass
 class Analysts:
-    """What the analysts have been answered so far: by manner, the versions they saw and how long it took."""
+    """What the analysts have been answered so far, by manner."""
 
     files: list[tuple[str, Path]] = field(default_factory=list)
 
     def answers(self, manner: str) -> list[list[tuple[int, float]]]:
-        """Of each analyst of a manner the version (its build, µs) and the seconds of each answer."""
+        """Of each analyst and answer the version (its build, µs) and when it was asked for (s)."""
         return [_lines(path) for name, path in self.files if name == manner]
 
     def wait_for_version(self, built_at: int, deadline_s: float = 60) -> None:
@@ -61,6 +60,13 @@ class Analysts:
         while not all(seen and seen[-1][0] >= built_at for seen in self.answers("opens")):
             assert time.monotonic() < deadline, f"an analyst did not see {built_at}"
             time.sleep(0.05)
+
+    def wait_for_questions(self, deadline_s: float = 60) -> None:
+        """Wait until all have asked something from now on, and have been answered."""
+        now = time.monotonic()  # one clock for all processes
+        while not all(_lines(path)[-1][1] >= now for _, path in self.files):
+            assert time.monotonic() < now + deadline_s, "an analyst waits for an answer"
+            time.sleep(0.02)
 
 
 @contextmanager
@@ -95,7 +101,7 @@ def _lines(path: Path) -> list[tuple[int, float]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     rows: list[Any] = [json.loads(line) for line in whole.splitlines()]
-    return [(int(built_at), float(seconds)) for built_at, seconds in rows]
+    return [(int(built_at), float(asked)) for built_at, asked in rows]
 
 
 def _wait_for_an_answer(out: Path) -> None:
