@@ -97,7 +97,9 @@ def script(folder: Path) -> None:
             else:
                 compiled = next((folder / "full" / "compiled").rglob(f"{node['name']}.sql"))
                 query = compiled.read_text(encoding="utf-8").replace('"warehouse".', "")
-                kind = "view" if node["config"]["materialized"] == "view" else "table"
+                # Gold writes the latest state as a table, which is what is measured here.
+                is_view = node["config"]["materialized"] == "view" and node["name"] != "op_latest_state"
+                kind = "view" if is_view else "table"
             taken = _timed(connection, f'create table "{node["name"]}" as {query}'.replace("table", kind, 1))
             out.append({"model": node["name"], "kind": kind, **taken})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

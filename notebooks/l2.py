@@ -78,7 +78,7 @@ def _(MIDDLE, NO, YES, ask, mo, plt):
     _axes.yaxis.get_major_locator().set_params(integer=True)
     _axes.legend(title="seeing")
     mo.vstack(
-        [seeing_picture, mo.md(f"{len(_rows)} OPs; of {_unknown['n']} no Fried parameter is recorded.")]
+        [seeing_picture, mo.md(f"{len(_rows)} OPs; {_unknown['n']} more without a recorded Fried parameter.")]
     )
     return (seeing_picture,)
 

@@ -20,7 +20,12 @@
         where model = '{{ model.name }}' and code = '{{ code }}' and {{ is_incremental() | lower }}
     );
     set variable {{ model.name }}_fresh = (
-        select {'row_count': count(*), 'through': max({{ key }})} from {{ source }} where {{ key }} > {{ known }}
+        select {
+            'row_count': count(*),
+            'through': max({{ key }}),
+            'of': (select count(*) from {{ source }})
+        }
+        from {{ source }} where {{ key }} > {{ known }}
     );
     set variable {{ model.name }}_through = (
         select coalesce(max(ours.through), 0)
@@ -29,7 +34,7 @@
             on ours.op_id = theirs.op_id and ours.seq = theirs.seq and ours.recorded_at = theirs.recorded_at
         where
             ours.model = '{{ model.name }}'
-            and ours.row_count = (select count(*) from {{ source }}) - {{ fresh }}.row_count
+            and ours.row_count = {{ fresh }}.of - {{ fresh }}.row_count
     );
     {% if is_incremental() %}
     delete from {{ this }} where {{ through }} = 0;
@@ -40,7 +45,7 @@
         coalesce((select max(generation) from {{ grown }} where model = '{{ model.name }}'), 0)
         + case when {{ through }} = 0 then 1 else 0 end,
         last_row.{{ key }},
-        (select count(*) from {{ source }}),
+        {{ fresh }}.of,
         last_row.op_id, last_row.seq, last_row.recorded_at
     from {{ source }} as last_row
     where

@@ -1,3 +1,6 @@
+-- A view: what is kept of each OP is a table already, and gold has this as one.
+{{ config(materialized='view') }}
+
 with states as (
     select * from {{ ref('int_op_last_transition') }}
 ),
