@@ -22,6 +22,9 @@ _CALM_ANSWERS = 200
 _CALM_WINDOWS = 10
 _CLOSE_S = 0.15
 _GROW_FIRST_S = 30.0
+_FINE_S, _FINE_FIRST_S = 5.0, 60.0
+_FINE_REQUESTS = 5
+_IDLE_S = 120.0
 _GROW_LAST_S = 3600.0
 
 
@@ -63,6 +66,9 @@ class Closure:
         guesses = []
         for seconds in WINDOWS_S:
             after = max(turned_down_at - seconds, opened_at - 0.001)
+            if log.count(after, turned_down_at, admitted=True) >= _FINE_REQUESTS and seconds <= _FINE_S:
+                # Requests don't travel equally fast: the oldest that was counted may have been sent earlier.
+                after = max(after - margin_s(seconds), opened_at - 0.001)
             ends = log.ends(after, turned_down_at)
             if ends:
                 requests = log.count(after, turned_down_at, admitted=True)
@@ -137,16 +143,34 @@ class Learned:
     grow_at: float
     step: int = 1
     failures: int = 0
+    has_held: bool = False
 
     @classmethod
     def begin(cls, quota: Quota, now: float) -> Self:
         """Start from a guess."""
-        return cls(quota.requests, quota.seconds, now + max(quota.seconds, _GROW_FIRST_S))
+        fresh = cls(quota.requests, quota.seconds, now)
+        fresh.grow_at += fresh.first_s
+        return fresh
 
     @property
     def quota(self) -> Quota:
         """What is kept to."""
         return Quota(self.requests, self.seconds)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether one request of the window is little, and being turned down costs more: about a window."""
+        return self.seconds <= _FINE_S and self.requests >= _FINE_REQUESTS
+
+    @property
+    def first_s(self) -> float:
+        """How long it is kept to before more is tried."""
+        return _FINE_FIRST_S if self.is_fine else max(self.seconds, _GROW_FIRST_S)
+
+    def rested(self, seconds: float) -> None:
+        """Nothing was asked for so long: only time in use says that a quota holds."""
+        if self.is_fine and _IDLE_S < seconds < math.inf:
+            self.grow_at += seconds
 
     def grown(self, now: float) -> None:
         """One more than the quota was admitted."""
@@ -157,6 +181,6 @@ class Learned:
 
     def not_grown(self, now: float) -> None:
         """One more than the quota was turned down."""
-        wait = max(self.seconds, _GROW_FIRST_S) * 2.0 ** min(self.failures + 1, 30)
+        wait = self.first_s * 2.0 ** min(self.failures + 1, 30)
         self.step, self.failures = 1, self.failures + 1
         self.grow_at = now + min(wait, max(_GROW_LAST_S, 4 * self.seconds))

@@ -71,6 +71,8 @@ class RateState:
                 return slots, at
             slot = Slot(at, at + late_s, self.epoch, bound, kind)
             self.log.add(slot.until)
+            if self.learned is not None:
+                self.learned.rested(at - self.last_slot)
             self.last_slot = at
             if kind is not Kind.NORMAL:
                 self.probe_until = at + _PROBE_LOST_S
@@ -122,7 +124,7 @@ class RateState:
         for quota in (*settings.quotas, *self.told):
             full = self.log.last_but(quota.requests)
             if full is not None:
-                yield full + quota.seconds + margin_s(quota.seconds, self.stretch), Bound.QUOTA
+                yield full + quota.seconds + self._spare_s(quota), Bound.QUOTA
         if self.budget is not None and not self.told and not settings.quotas:
             # Whole seconds of a reset are too coarse for one who knows the window itself.
             since, left, until = self.budget
@@ -131,8 +133,12 @@ class RateState:
         if self.learned and self.closure is None:
             full = self.log.last_but(self.learned.requests, admitted=True)
             if full is not None:
-                margin = margin_s(self.learned.seconds, self.stretch)
-                yield full + self.learned.seconds + margin, Bound.LEARNED
+                yield full + self.learned.seconds + self._spare_s(self.learned.quota), Bound.LEARNED
+
+    def _spare_s(self, quota: Quota) -> float:
+        """By how much a window is kept longer: a little less in a short one of many, where it costs most."""
+        is_fine = quota.seconds <= _SHORT_S and quota.requests >= _MANY
+        return margin_s(quota.seconds, self.stretch * (0.85 if is_fine else 1.0))
 
     def _even_s(self, settings: RateSettings) -> float:
         """The distance at which requests go evenly through short windows.
@@ -167,6 +173,8 @@ class RateState:
             return
         self.explained = False
         self.calm += 1
+        if self.learned:
+            self.learned.has_held |= self.calm >= 3 * self.learned.requests
         if self.stretch > 1 and self.calm >= calm_enough(self.quotas(settings)):
             self.stretch, self.calm = max(1.0, 0.9 * self.stretch), 0
         if slot.kind is Kind.MORE and self.learned:
@@ -193,7 +201,11 @@ class RateState:
                 wanted = not known and settings.minimum <= quota.rate < settings.maximum
                 self.learned = Learned.begin(quota, now) if wanted else None
         self.closure, self.opened_at, self.grown_at = None, at, now
-        self._set_rate(settings, max(self.threshold, self.rate), now)
+        self._set_rate(settings, max(self.threshold, self.rate, self._known_rate()), now)
+
+    def _known_rate(self) -> float:
+        """Requests per second of the learned quota, 0 without one."""
+        return self.learned.quota.rate if self.learned else 0.0
 
     def _foresaw(self, closure: Closure) -> bool:
         """Whether what was learned before says itself that the server was closed until about now."""
@@ -237,7 +249,9 @@ class RateState:
         self.epoch += 1
         self.calm = 0
         explained = self.closure is None and not self.explained and self._is_explained(settings, at)
-        self._set_rate(settings, self.rate * settings.decrease, now)
+        # What a learned quota explains has corrected it, and it goes on holding us.
+        least = min(self._known_rate(), self.rate) if explained else 0.0
+        self._set_rate(settings, max(self.rate * settings.decrease, least), now)
         if explained:
             self.explained = True
         elif self.closure is None:
@@ -261,7 +275,9 @@ class RateState:
         wider = learned.seconds + 3 * margin_s(learned.seconds, self.stretch)
         if self.log.count(at - wider, at, admitted=True) >= learned.requests:
             # Just within the quota: the requests travelled unequally fast; when that repeats, it is too many.
-            if self.stretch > (1 if learned.requests >= _MANY else 2):
+            if not learned.has_held and learned.requests >= _MANY:
+                learned.requests -= 1
+            elif self.stretch > (1 if learned.requests >= _MANY else 2):
                 learned.requests -= 1
                 self.stretch /= 1.5
             else:
@@ -374,21 +390,8 @@ class RateState:
 
 
 _PLAIN = (
-    "rate",
-    "epoch",
-    "grown_at",
-    "threshold",
-    "last_slot",
-    "pause_until",
-    "opened_at",
-    "probe_until",
-    "ceiling",
-    "cautious_until",
-    "stretch",
-    "calm",
-    "explained",
-    "told_missing",
-    "tidied_at",
+    *("rate", "epoch", "grown_at", "threshold", "last_slot", "pause_until", "opened_at", "probe_until"),
+    *("ceiling", "cautious_until", "stretch", "calm", "explained", "told_missing", "tidied_at"),
 )
 
 

@@ -117,6 +117,21 @@ def test_a_day_arrives_whole_and_in_time(quota: Quota, kind: str, says: str) -> 
     assert second.seconds <= 1.05 * ideal_s(quota)
 
 
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+@pytest.mark.parametrize("says", ["retry_after", "lying"])
+def test_a_known_rate_wins_on_the_second_day_whatever_headers_say(kind: str, says: str) -> None:
+    """With eight workers and leases of a second, as the downloader has them."""
+    quota, kept = Quota(10, 1), object()
+    for day in range(2):
+        server = QuotaServer(quota, kind, says, phase=0.74)
+        start = DAY_ONE + day * 86_400
+        done = simulate(server, workers=8, lease_s=1.0, seed=2, kept=kept, start=start)
+        kept = done.kept
+    assert done.arrived == 288
+    assert done.turned_down == 0
+    assert done.seconds <= 1.06 * ideal_s(quota, workers=8)
+
+
 @pytest.mark.parametrize("quota", [Quota(30, 60), Quota(1, 100), Quota(1, 7)])
 def test_a_very_low_quota_is_learned_from_bare_refusals(quota: Quota) -> None:
     chunks = 4 * quota.requests + 4
