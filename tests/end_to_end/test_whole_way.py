@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dkist
+import httpx
 import jsonschema
 import numpy as np
 import pytest
@@ -22,8 +26,13 @@ import pytest
 from dagster_l2.op_documents import documents_folder, list_documents
 from dagster_l2.products import MODEL_FILE, write_products
 from dagster_l2.publishing import OP_DOCUMENT_SCHEMA
+from dagster_l2.service import RunningService, service_app
+from dagster_l2.serving import Serving
+from dagster_l2.settings import Settings
+from tests.cluster import CLIENT, cutting
 from tests.end_to_end.kit import (
     LONG_AGO,
+    PATIENCE_S,
     Pipeline,
     Store,
     by_op,
@@ -148,7 +157,7 @@ def _work_of_the_scientist(
         "ready", good, "--products", str(bad), "--commit", COMMIT, "--as", "bob", code=1
     ).error  # fmt: skip
     _ready(l2, good, bad)
-    _ready(l2, good, _products(folder / "products" / "good", good, ids[good]))
+    _ready_from_the_cluster(l2, good, _products(folder / "products" / "good", good, ids[good]))
     _ready(l2, embargoed, _products(folder / "products" / "embargoed", embargoed, ids[embargoed]))
     return ids
 
@@ -209,6 +218,10 @@ def _users_open_what_was_published(l2: Pipeline, settings: dict[str, str], op_id
     documents = list_documents(documents_folder(l2.data / "lake")).documents
     for document in documents:
         schema.validate(document)
+    with _service(l2) as (url, token), httpx.Client(headers={"Authorization": f"Bearer {token}"}) as ann:
+        answer = ann.get(f"{url}/published/observing-programs")
+        assert answer.json()["documents"] == documents, "What the metadata store would aggregate."
+        assert ann.get(answer.url, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
     (one,) = (document["inversions"][0] for document in documents if document["op_id"] == op_id)
     assert one["inversion_id"] == record["inversionId"]
     assert one["asdf_object_key"] == record["asdfObjectKey"]
@@ -293,6 +306,31 @@ def _claim(l2: Pipeline, op_id: str) -> str:
 
 def _ready(l2: Pipeline, op_id: str, products: Path) -> None:
     l2.here("ready", op_id, "--products", str(products), "--commit", COMMIT, "--as", "ann")
+
+
+@contextmanager
+def _service(l2: Pipeline) -> Iterator[tuple[str, str]]:
+    """The service over the same folder and database: its address, and ann's token."""
+    given = {name.removeprefix("L2_").lower(): text for name, text in l2.settings.items()}
+    with Serving(Settings(data_dir=l2.data, **given)) as doors:
+        _token, secret = doors.ledger.add_token("ann", "scientist", actor="t")
+        with RunningService(service_app(doors)) as service:
+            yield service.url, secret
+
+
+def _ready_from_the_cluster(l2: Pipeline, op_id: str, products: Path) -> None:
+    """The client says it once and its answer is cut off; by itself it says the same again."""
+    before = len(l2.here("show", op_id, "--json").json["hand_overs"])
+    with _service(l2) as (url, token), cutting(url, 1) as way:
+        command = ["ready", op_id, "--products", str(products), "--commit", COMMIT]
+        environment = {"L2_URL": way, "L2_TOKEN": token, "L2_STATE": str(l2.data / "cluster")}
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(CLIENT), *command],
+            env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = l2.here("show", op_id, "--json").json["hand_overs"]
+    assert [one["event_id"] for one in shown[before:]] == [done.stdout.strip()], "One event."
 
 
 def _products(
