@@ -392,10 +392,3 @@ def test_damaged_values_are_refused_with_the_reason(
     text = refusal(folder)
     assert name in text
     assert said in text
-
-
-def test_files_that_are_swapped_are_refused(folder: Path) -> None:
-    (folder / MODEL).rename(folder / "x")
-    (folder / FITTED).rename(folder / MODEL)
-    (folder / "x").rename(folder / FITTED)
-    assert "on the quantity axis, expected 11" in refusal(folder)
