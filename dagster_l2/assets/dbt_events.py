@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 from dagster_dbt import DagsterDbtTranslator
 from dagster_duckdb import DuckDBResource
 
@@ -56,6 +57,7 @@ class BuildEvents:
             self._counts: dict[str, int] = dict(
                 connection.execute("select table_name, estimated_size from duckdb_tables()").fetchall()
             )
+            self._counts |= {name: self._count(connection, name) for name in self._views_of_gold()}
             self._lineage = LineageCache(lineage_file, _columns(connection))
             self._failing: dict[str, list[Row]] = {
                 unique_id: failing_rows(
@@ -68,6 +70,19 @@ class BuildEvents:
                 for unique_id, result in self._results.items()
                 if result["status"] in ("error", "fail", "warn")
             }
+
+    def _views_of_gold(self) -> Iterator[str]:
+        """What was built as a view and is a table of gold, so that people expect a count of its rows."""
+        for unique_id, result in self._results.items():
+            node = self._manifest["nodes"].get(unique_id, {})
+            is_view = (node.get("config") or {}).get("materialized") == "view"
+            if is_view and result["status"] == "success" and "marts" in node["fqn"]:
+                yield node["name"]
+
+    @staticmethod
+    def _count(connection: duckdb.DuckDBPyConnection, view: str) -> int:
+        (count,) = connection.table(view).aggregate("count(*)").fetchall()[0]
+        return int(count)
 
     def told(self, events: list[Any]) -> Iterator[Any]:
         """The events with what a person wants to see beside them."""

@@ -49,6 +49,20 @@ def _wait_for(look: Callable[[], Any], processes: dict[str, subprocess.Popen[byt
     pytest.fail(f"{what} did not come")
 
 
+def _stopped(processes: dict[str, subprocess.Popen[bytes]]) -> dict[str, int | None]:
+    """What they end with when they are told to; None for one that has to be killed."""
+    for process in processes.values():
+        process.send_signal(signal.SIGTERM)
+    ended: dict[str, int | None] = {}
+    for name, process in processes.items():
+        try:
+            ended[name] = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            ended[name] = None
+    return ended
+
+
 def test_the_parts_come_up_see_each_other_and_stop(tmp_path: Path, postgres_url: str) -> None:
     services = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))["services"]
     plain_url = postgres_url.replace("postgresql+psycopg://", "postgresql://", 1)
@@ -112,13 +126,5 @@ def test_the_parts_come_up_see_each_other_and_stop(tmp_path: Path, postgres_url:
         engine.dispose()
         assert not list((tmp_path / "dagster").rglob("*.db")), "Dagster keeps records beside PostgreSQL"
     finally:
-        for process in processes.values():
-            process.send_signal(signal.SIGTERM)
-        ended = {}
-        for name, process in processes.items():
-            try:
-                ended[name] = process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                ended[name] = None
+        ended = _stopped(processes)
     assert None not in ended.values(), ended

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import dkist
 import httpx
 import jsonschema
@@ -140,6 +141,14 @@ def _first_pass(l2: Pipeline, store: Store) -> None:
     assert 'l2_windows{source="metadata_store",status="DOWNLOADED"}' in figures
     assert "\nl2_last_scan_timestamp_seconds " in figures
     assert "\nl2_observing_programs_overdue 0.0\n" in figures
+    with dg.DagsterInstance.from_config(str(l2.data / "dagster")) as instance:
+        for mart in MARTS:
+            event = instance.get_latest_materialization_event(dg.AssetKey(["marts", mart]))
+            assert event is not None, mart
+            assert event.asset_materialization is not None, mart
+            (counted,) = l2.sql(f"select count(*) as rows from {mart}")
+            said = event.asset_materialization.metadata["dagster/row_count"]
+            assert said.value == counted["rows"], mart
 
 
 def _work_of_the_scientist(

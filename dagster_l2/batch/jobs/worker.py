@@ -137,11 +137,7 @@ class BatchWorker:
                 check=self._go_on,
             )
         self._log_attempts(works, self._folders.results(task.task_id), done)
-        kind = next((w.failure_class for w in left if w.failure_class is FailureClass.PASSING), None)
-        kind = kind or (left[0].failure_class if left else None)
-        error = (
-            next((str(work.error) for work in works if work.failure_class is kind), None) if left else None
-        )
+        kind, error = _worst(works)
         status = Status.FAILED if left else Status.SUCCESS
         metrics = batch_metrics(works, tally)
         metrics |= {"rows": done.rows, "duplicates_removed": done.duplicates_removed}
@@ -371,3 +367,12 @@ def _task_folders(folder: Path) -> list[Path]:
         return list(folder.glob("task_*"))
     except FileNotFoundError:  # its job ended, or its last chunk was taken over, in this very moment
         return []
+
+
+def _worst(works: Sequence[WindowWork]) -> tuple[FailureClass | None, str | None]:
+    """The failure that a task is known by: one that may pass before any other, as it is tried again."""
+    failed = sorted(
+        (work for work in works if work.failure_class is not None),
+        key=lambda work: work.failure_class is not FailureClass.PASSING,
+    )
+    return (failed[0].failure_class, str(failed[0].error)) if failed else (None, None)
