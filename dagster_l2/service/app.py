@@ -18,8 +18,8 @@ from dagster_l2.service.reads import add_reads
 from dagster_l2.service.writes import add_writes
 
 _THREADS = 2
-"""Answers are processor work under one lock of Python's, which more threads only take from each other: of 8
-clients the slowest read of an OP in a hundred waits 46 ms with 2 threads, and 211 ms with 12."""
+"""Answers are processor work under one lock of Python's, which more threads only take from each other
+(docs/benchmarks.md)."""
 
 
 class _Any(Convertor[str]):
