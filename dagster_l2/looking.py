@@ -55,7 +55,7 @@ def everything_of(
         "verdict": verdict_in_words(judged),
         "qualification": judged.qualification if judged else [],
         "criteria": judged.criteria if judged else [],
-        "input_package": present.details.get("package"),
+        "input_package": _package_path(settings, present, staging),
         "staging": staging,
         "level2": level2_of(settings, present.inversion_id),
         "hand_overs": hand_overs_of(ledger, op),
@@ -114,6 +114,16 @@ def staging_of(settings: Settings, op: str, *, with_quota: bool = True) -> dict[
 
         quota = {"taken_bytes": taken_bytes(settings), "quota_bytes": int(settings.stage_quota_gb * 1e9)}
     return {"folder": folder, **content, **quota}
+
+
+def _package_path(settings: Settings, present: Present, staging: dict[str, Any] | None) -> str | None:
+    """Where the input package lies below the data folder; only the step that made it says so itself."""
+    from dagster_l2.inputs import PACKAGE_FILE
+
+    said = present.details.get("package")
+    if said is None and staging is not None:
+        said = (staging["folder"] / PACKAGE_FILE).relative_to(settings.data).as_posix()
+    return said
 
 
 def level2_of(settings: Settings, inversion_id: str | None) -> dict[str, Any] | None:

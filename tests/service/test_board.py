@@ -189,6 +189,7 @@ def test_package_failed_frames_and_pictures_are_on_the_page(world, new_op):
         page = rita.get(op_address(op)).text
         for wanted in (
             "1 datasets of instrument program id.1, 7 frames",
+            "It lies at <code>inputs/",
             "2026-01-02 03:04",
             "Na I D1 (589.59 nm)",
             "Staging failed: 1 of 7 frames did not arrive.",
