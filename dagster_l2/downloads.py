@@ -355,8 +355,7 @@ def clean_jobs(
     Parameters
     ----------
     older_than_days
-        Working folders go of jobs that succeeded at least so long ago and whose rows are in bronze; with
-        None they stay, and only scratch goes.
+        Working folders go of jobs that succeeded so long ago, with their rows in bronze; None: scratch only.
     most
         Of either kind so many at most, so that it may be called often.
     dry_run
