@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Engine, Text, func, insert, select, type_coerce
+from sqlalchemy import Engine, func, insert, select
 
 from dagster_l2.batch.decide import LastAttempt
 from dagster_l2.batch.tables import batch_attempts
@@ -189,46 +189,44 @@ ATTEMPT_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def latest_attempts(engine: Engine, unit_ids: Sequence[str]) -> dict[str, LastAttempt]:
-    """The newest row of each unit that has one; what can't be read in a row is left out of it."""
+def latest_attempts(
+    engine: Engine, unit_ids: Sequence[str], *, jobs: Sequence[str] | None = None
+) -> dict[str, LastAttempt]:
+    """The newest row of each unit that has one; what can't be read in a row is left out of it.
+
+    Parameters
+    ----------
+    jobs
+        Look at the rows of these jobs alone.
+    """
     columns = batch_attempts.c
     out: dict[str, LastAttempt] = {}
     with engine.connect() as connection:
         for start in range(0, len(unit_ids), 500):
-            some = columns.unit_id.in_(unit_ids[start : start + 500])
-            newest = select(func.max(columns.attempt_id)).where(some).group_by(columns.unit_id)
+            newest = (
+                select(func.max(columns.attempt_id))
+                .where(columns.unit_id.in_(unit_ids[start : start + 500]))
+                .group_by(columns.unit_id)
+            )
+            if jobs is not None:
+                newest = newest.where(columns.job_id.in_(jobs))
             query = select(
                 columns.unit_id,
                 columns.status,
                 columns.job_id,
                 columns.artifact,
-                type_coerce(columns.availability_pct, Text).label("availability_pct"),
-                type_coerce(columns.started_at, Text).label("started_at"),
+                columns.availability_pct,
+                columns.started_at,
             ).where(columns.attempt_id.in_(newest))
             for row in connection.execute(query).mappings():
                 out[row["unit_id"]] = LastAttempt(
                     status=str(row["status"]),
                     job_id=row["job_id"],
                     artifact=row["artifact"],
-                    availability_pct=_number(row["availability_pct"]),
-                    started_at=_moment(row["started_at"]),
+                    availability_pct=row["availability_pct"],
+                    started_at=row["started_at"],
                 )
     return out
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return moment.astimezone(UTC) if isinstance(moment, datetime) else None
-    except ValueError:
-        return None
 
 
 def jobs_without_result(engine: Engine, unit_id: str) -> set[str]:

@@ -48,6 +48,8 @@ def coverage(
             was_asked = row["query"] if isinstance(row["query"], dict) else {}
             if any(was_asked.get(name) != value for name, value in asked.items()):
                 continue
+            if row["window_start"] is None or row["window_end"] is None:
+                continue  # torn
             window = Window(row["window_start"].astimezone(UTC), row["window_end"].astimezone(UTC))
             found[window] = Covered(
                 window=window,

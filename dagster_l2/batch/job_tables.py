@@ -74,7 +74,8 @@ batch_tasks = sa.Table(
         name="ck_batch_tasks_lease",
     ),
     sa.UniqueConstraint("job_id", "seq", name="uq_batch_tasks_job_id_seq"),
-    sa.Index("ix_batch_tasks_job_id_status", "job_id", "status"),
+    # With the order in which tasks are claimed: a claim must not walk over all that have ended.
+    sa.Index("ix_batch_tasks_job_id_status_seq", "job_id", "status", "seq"),
 )
 
 batch_items = sa.Table(

@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from dagster_l2.batch import Chunk, FetchedChunk, Status, Stopped, Wishes
+from dagster_l2.batch import Attempts, Chunk, FetchedChunk, JobRequest, Status, Stopped, Task, Wishes
 from dagster_l2.batch.jobs import aggregate
 from dagster_l2.errors import L2Error
 from dagster_l2.lake import is_intact
 
-from .job_kit import Place, TinySource, days, definition, expected_rows
+from .job_kit import Place, TinySource, days, definition, expected_rows, make
 
 
 class Refused(L2Error):
@@ -77,6 +77,19 @@ def test_who_joins_with_the_same_limit_does_not_do_more(place: Place) -> None:
         place.run(days(4), wishes=Wishes(limit=2), jobs={"stop": stop})
     done = place.run(days(4), wishes=Wishes(limit=2))
     assert (done.planned, done.downloaded, done.beyond_limit) == (2, 2, 2)
+
+
+def test_another_job_at_one_of_the_windows_is_no_failure_of_this_one(place: Place) -> None:
+    """Two runs over spans that overlap: the other begins with a day that this one has just brought home."""
+
+    def other_begins(_task: Task) -> None:
+        inputs = {**source.query, "format": "parquet", "schema_version": source.schema_version}
+        Attempts(place.engine, query=inputs).start("another", "tiny", days(1)[0])
+
+    source = make()
+    request = JobRequest(definition(), days(2))
+    done = place.jobs().over(source, on_end=other_begins).run(request)
+    assert (done.downloaded, done.failed, done.exit_code) == (2, 0, 0)
 
 
 def test_an_interrupt_ends_the_merge_and_the_next_run_merges(

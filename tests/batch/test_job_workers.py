@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,19 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from dagster_l2.batch import JobRequest, Phase, Role, Status, Stopped, Task, batch_tasks
+from dagster_l2.batch import (
+    Attempts,
+    JobRequest,
+    Phase,
+    Role,
+    Status,
+    Stopped,
+    Task,
+    batch_tasks,
+    latest_attempts,
+    unit_id,
+)
+from dagster_l2.batch.attempts import jobs_without_result
 from dagster_l2.batch.jobs.holders import is_surely_dead, new_holder
 from dagster_l2.batch.jobs.runner import without_password
 from dagster_l2.batch.jobs.tasks import AlreadyJoined, TaskStore
@@ -71,6 +84,39 @@ def test_each_task_is_claimed_once_by_eight_at_a_time(any_place: Place) -> None:
         found = [task_id for mine in pool.map(drain, range(8)) for task_id in mine]
     assert len(found) == 40
     assert set(Counter(found).values()) == {1}
+
+
+def test_a_claim_and_a_look_at_a_window_cost_the_same_after_thousands(tmp_path: Path) -> None:
+    """Both are asked once for each task: cost that grows with what is done makes a job's time quadratic."""
+    make_tables(url := f"sqlite:///{tmp_path / 'state.sqlite'}")
+    engine, steps = sa.create_engine(url), Counter[str]()
+
+    @sa.event.listens_for(engine, "connect")
+    def count_steps(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_progress_handler(lambda: steps.update(["all"]), 10)
+
+    def cost(call: Callable[[], object]) -> int:
+        steps.clear()
+        assert call()
+        return steps["all"]
+
+    store, attempts, window = TaskStore(engine), Attempts(engine), days(1)[0]
+    store.start_job("j", "tiny", "same", tasks_of("j", 3000))
+    asked = unit_id("tiny", {}, window)
+    attempts.start("a", "tiny", window)
+    calls = (
+        lambda: store.claim("j", new_holder(), lease_s=60),
+        lambda: store.has_claimable("j"),
+        lambda: jobs_without_result(engine, asked),
+        lambda: latest_attempts(engine, [asked]),
+    )
+    first = [cost(call) for call in calls]
+    with engine.begin() as connection:
+        done = sa.update(batch_tasks).values(status="SUCCESS", lease_holder=None, lease_until=None)
+        connection.execute(done.where(batch_tasks.c.seq < 2900))
+    attempts.start_all("b", "tiny", days(2000, first=1))
+    assert [cost(call) for call in calls] == pytest.approx(first, rel=0.5, abs=20)
+    engine.dispose()
 
 
 def test_a_job_is_joined_not_started_twice_and_moved_by_one_only(any_place: Place) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from dagster_l2.batch import (
     Stopped,
     Wishes,
     batch_attempts,
+    coverage,
     new_job_id,
+    read_attempts,
 )
 from dagster_l2.files import watch_steps
 
@@ -249,12 +252,18 @@ def test_garbage_in_the_log_stops_no_run(place: Place, server: Server, url: str)
     with place.engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = 1")
         connection.exec_driver_sql(
-            "UPDATE batch_attempts SET status = 'DOWNLO\x01', started_at = 'yester', availability_pct = 'x'"
+            "UPDATE batch_attempts SET status = 'DOWNLO\x01', started_at = 'yester', availability_pct = 'x',"
+            " finished_at = 'to', records = 'many', query = '{\"torn', window_start = '2025-01-0'"
             " WHERE attempt_id = (SELECT max(attempt_id) FROM batch_attempts)"
         )
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = 0")
     again = place.run(days(3), source_params={"url": url})
     assert (again.downloaded, again.skipped_existing) == (1, 2)
+    # Nor what is told of it afterwards: bronze, and the asset in the UI.
+    torn = read_attempts(place.engine, but=set()).filter(pl.col("status") == "DOWNLO\x01")
+    assert torn.select("query", "window_start", "started_at", "records").row(0) == ("null", None, None, None)
+    spans = coverage(place.engine, "tiny", {}, start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime.now(UTC))
+    assert [day.status for day in spans] == ["DOWNLOADED"] * 3
 
 
 def test_the_limit_is_not_spent_on_old_failures_and_a_plan_leaves_no_trace(
@@ -309,6 +318,18 @@ def test_a_job_whose_folder_was_removed_stands_in_nobodys_way(place: Place) -> N
         place.run(days(2), jobs={"stop": stop})
     shutil.rmtree(place.folder / "jobs")
     assert place.run(days(2)).downloaded == 2
+    assert [job.status for job in place.jobs().store.jobs()] == ["SUCCESS", "FAILED"]
+
+
+def test_a_job_whose_batches_cannot_be_read_stands_in_nobodys_way(place: Place) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        place.run(days(4), jobs={"stop": stop})
+    (torn,) = (place.folder / "jobs").glob("*/batches/batch-00001.json")
+    torn.chmod(0o644)
+    torn.write_text(torn.read_text()[:50])
+    assert place.run(days(4)).downloaded == 4
     assert [job.status for job in place.jobs().store.jobs()] == ["SUCCESS", "FAILED"]
 
 

@@ -42,6 +42,7 @@ from dagster_l2.batch.jobs.summary import RunSummary, summarize
 from dagster_l2.batch.jobs.tasks import JobState, TaskStore
 from dagster_l2.batch.source import FailureClass, Source
 from dagster_l2.batch.windows import Window
+from dagster_l2.errors import L2Error
 
 Progress = Callable[[int, int, int], None]
 _POLL_S = 0.1
@@ -270,11 +271,17 @@ class Jobs:
 
     def _running(self, identity: str) -> str | None:
         job_id = self.store.running(identity)
-        if job_id is None or JobFolders(self._jobs_root, self._scratch_root, job_id).batches.is_dir():
-            return job_id
-        # Nobody can go on with a job whose folder was removed; it must not stand in the way for ever.
-        self.store.move(self.store.job(job_id), status=Status.FAILED)
-        return None
+        if job_id is None:
+            return None
+        try:
+            self._windows(job_id)
+        except L2Error as error:
+            # Nobody can go on with a job whose batches were removed or can't be read; it must not stand in
+            # the way for ever.
+            _LOG.warning("Job %s is given up, and its work begun anew: %s", job_id, error)
+            self.store.move(self.store.job(job_id), status=Status.FAILED)
+            return None
+        return job_id
 
     def _start(self, request: JobRequest, source: Source, identity: str) -> str | None:
         """Make the job; None when nothing is to be done."""
@@ -370,7 +377,8 @@ class Jobs:
         rest = self._without(request, run)
         rest = replace(rest, wishes=replace(rest.wishes, limit=None))
         skipped = Counter(action for _window, action in self._plan(rest, source).actions)
-        latest = latest_attempts(self._engine, [units[window] for window in run if window in units])
+        # Its own attempts: another job may be at one of the windows, and that is no failure of this run.
+        latest = latest_attempts(self._engine, [units[window] for window in run], jobs=job_ids)
         return summarize(
             run_id=request.run_id,
             job_id=job_ids[-1] if job_ids else None,

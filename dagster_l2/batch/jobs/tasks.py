@@ -198,14 +198,16 @@ class TaskStore:
     def has_claimable(self, job_id: str) -> bool:
         """Whether a task waits that nobody holds and that may start now; as cheap."""
         with self.engine.connect() as connection:
-            query = sa.select(_TASK.task_id).where(_TASK.job_id == job_id, _is_free(_now(connection)))
-            return connection.execute(query.limit(1)).first() is not None
+            query = sa.select(_first_free(job_id, _now(connection)))
+            return connection.execute(query).scalar_one() is not None
 
     def claimable(self, job_id: str) -> list[Task]:
         """The tasks that nobody holds and that may start now."""
         with self.engine.connect() as connection:
             now = _now(connection)
-            query = sa.select(batch_tasks).where(_TASK.job_id == job_id, _is_free(now)).order_by(_TASK.seq)
+            query = (
+                sa.select(batch_tasks).where(_TASK.job_id == job_id, sa.or_(*_free(now))).order_by(_TASK.seq)
+            )
             return [_task(dict(row)) for row in connection.execute(query).mappings()]
 
     def claim(self, job_id: str, holder: str, *, lease_s: float, batch_id: str | None = None) -> Task | None:
@@ -215,10 +217,7 @@ class TaskStore:
         """
         with self._writing("claim") as connection:
             now = _now(connection)
-            free = sa.select(_TASK.task_id).where(_TASK.job_id == job_id, _is_free(now))
-            if batch_id is not None:
-                free = free.where(_TASK.batch_id == batch_id)
-            first = free.order_by(_TASK.seq).limit(1).with_for_update(skip_locked=True).scalar_subquery()
+            first = _first_free(job_id, now, batch_id, is_locked=True)
             values = {
                 "status": Status.RUNNING,
                 "lease_holder": holder,
@@ -287,9 +286,25 @@ class TaskStore:
 _IDLE = {"status": Status.PENDING, "lease_holder": None, "lease_until": None}
 
 
-def _is_free(now: datetime) -> sa.ColumnElement[bool]:
+def _free(now: datetime) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """The two ways to be free: to wait, and to be held by one whose lease has ended."""
     waits = sa.and_(_TASK.status == Status.PENDING, _TASK.not_before <= now)
-    return sa.or_(waits, sa.and_(_TASK.status == Status.RUNNING, _TASK.lease_until < now))
+    return waits, sa.and_(_TASK.status == Status.RUNNING, _TASK.lease_until < now)
+
+
+def _first_free(
+    job_id: str, now: datetime, batch_id: str | None = None, *, is_locked: bool = False
+) -> sa.ColumnElement[str]:
+    """The id of the next free task; a question for each way, as no index answers both at once."""
+    asked = [
+        sa.select(_TASK.task_id).where(_TASK.job_id == job_id, is_free).order_by(_TASK.seq).limit(1)
+        for is_free in _free(now)
+    ]
+    if batch_id is not None:
+        asked = [query.where(_TASK.batch_id == batch_id) for query in asked]
+    if is_locked:
+        asked = [query.with_for_update(skip_locked=True) for query in asked]
+    return sa.func.coalesce(*(query.scalar_subquery() for query in asked))
 
 
 def _held(task_id: str, holder: str) -> tuple[sa.ColumnElement[bool], ...]:
