@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from dagster_l2.telemetry import RETRY_CAUSES
 KEY = dg.AssetKey(["bronze", "reach"])
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")
 _SHOWN = 50
+_CAME = ("DOWNLOADED", "SKIPPED_NO_DATA")
 
 # Single-run backfills are marked as beta; the mark is known, and would be shown by every command.
 warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
@@ -50,8 +51,11 @@ class ReachConfig(dg.Config):
 )
 def reach(
     context: dg.AssetExecutionContext, config: ReachConfig, l2: dg.ResourceParam[L2]
-) -> dg.MaterializeResult:
-    """Observations of the REACH dosimeters; finished days are skipped, unfinished ones resumed."""
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Observations of the REACH dosimeters; finished days are skipped, unfinished ones resumed.
+
+    Days that did not come fail the run in the end, and only they count as not materialized.
+    """
     settings, span = l2.settings, context.partition_time_window
     with one_sentence():
         request = reach_request(
@@ -83,13 +87,24 @@ def reach(
         f"reach: {summary.planned} days = {summary.downloaded} downloaded + {summary.skipped_existing} there"
         f" already + {summary.skipped_no_data} without data + {summary.failed} failed"
     )
-    for day in days:
-        context.add_asset_metadata(_day_metadata(day), partition_key=f"{day.window.start:%Y-%m-%d}")
+    found = {f"{day.window.start:%Y-%m-%d}": _day_metadata(day) for day in days}
     # What is of the whole run is at its last day: at each day, it would be taken for that day's and drawn as
     # such, and the pictures of a year would make every look at the asset slow.
-    whole = _run_metadata(settings, summary) | _pictures(settings, summary, days)
-    context.add_asset_metadata(whole, partition_key=context.partition_key_range.end)
-    return dg.MaterializeResult(check_results=[_check(days, summary)])
+    last = context.partition_key_range.end
+    found[last] = found.get(last, {}) | _run_metadata(settings, summary) | _pictures(settings, summary, days)
+    if not summary.failed:
+        for key, metadata in found.items():
+            context.add_asset_metadata(metadata, partition_key=key)
+        yield dg.MaterializeResult(check_results=[_check(days, summary)])
+        return
+    # A result would say of the days that failed, too, that they are there.
+    came = {f"{day.window.start:%Y-%m-%d}" for day in days if day.status in _CAME}
+    for key, metadata in found.items():
+        event = dg.AssetMaterialization if key in came else dg.AssetObservation
+        context.log_event(event(KEY, partition=key, metadata=metadata))
+    check = _check(days, summary)
+    yield check
+    raise dg.Failure(check.description, allow_retries=False)
 
 
 def _day_metadata(day: Covered) -> dict[str, Any]:
@@ -151,7 +166,7 @@ def _check(days: Sequence[Covered], summary: RunSummary) -> dg.AssetCheckResult:
     bad = [
         {"day": f"{day.window.start:%Y-%m-%d}", "error": day.error_message or "interrupted"}
         for day in days
-        if day.status not in ("DOWNLOADED", "SKIPPED_NO_DATA")
+        if day.status not in _CAME
     ]
     said = f"{summary.failed} of {summary.planned} days of REACH failed; the others are there."
     return dg.AssetCheckResult(

@@ -40,7 +40,7 @@ class World:
         self.settings, self.app, self.dagster = settings, app, dagster
 
     def download(self, first: str, last: str, **config: Any) -> tuple[dict[str, dict[str, Any]], Any]:
-        """A backfill of days as one run: metadata by day, and the check."""
+        """A backfill of days as one run: metadata by day, and the check. A day that came is materialized."""
         result = (
             build_defs(settings=self.settings)
             .resolve_job_def(REACH)
@@ -51,15 +51,22 @@ class World:
                     "dagster/asset_partition_range_end": last,
                 },
                 run_config={"ops": {"bronze__reach": {"config": {**ONE_SENSOR, **config}}}},
+                raise_on_error=False,
             )
         )
+        came = [event.materialization for event in result.get_asset_materialization_events()]
+        failed = [
+            event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()
+        ]
         days = {
-            str(event.partition): {
-                name: value.value for name, value in event.materialization.metadata.items()
-            }
-            for event in result.get_asset_materialization_events()
+            str(event.partition): {name: value.value for name, value in event.metadata.items()}
+            for event in (*came, *failed)
         }
+        assert [event.partition for event in failed] == [
+            key for key, day in days.items() if day["status"] == "FAILED"
+        ]
         [check] = result.get_asset_check_evaluations()
+        assert (result.success, check.passed) == (not failed, not failed)
         return days, check
 
     def figure(self, name: str, **labels: str) -> float | None:
