@@ -6,11 +6,9 @@ opened in ``handlers``.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +47,7 @@ from dagster_l2.handlers import udl_address
 from dagster_l2.lake import BronzeTable
 from dagster_l2.ledger import Ledger, reach_database
 from dagster_l2.metrics import write_metrics
+from dagster_l2.revision import git_commit
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import (
     ALL,
@@ -63,18 +62,24 @@ from dagster_l2.telemetry import tallying
 from dagster_l2.wiring import open_ledger
 
 _SAME = ("url", "sensor", "descriptor")
+_FIRST_DAY, _LAST_DAY = date(1957, 10, 4), date(2999, 12, 31)
 _SENSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a download is. ``requests`` counts chunks: of this run, and in all that it set out for."""
+    """How far a download is.
+
+    ``requests`` counts the chunks that were fetched, ``all_requests`` all that are not there already, and
+    ``there_already`` those that an interrupted run has left.
+    """
 
     days: int
     all_days: int
     requests: int
     all_requests: int
     records: int
+    there_already: int = 0
 
 
 def reach_table(lake: Path) -> BronzeTable:
@@ -161,6 +166,9 @@ def reach_request(
     WrongUse
         When what is asked for can't be meant.
     """
+    for day in (start, end):
+        if not _FIRST_DAY <= day <= _LAST_DAY:
+            raise WrongUse(f"{day} is no day that a satellite observed; correct it.")
     if end < start:
         raise WrongUse(f"The last day, {end}, is before the first, {start}; change them over.")
     if sensor is not None and not _SENSOR.match(sensor):
@@ -276,10 +284,12 @@ def download_reach(
         def tell(days: int, all_days: int, records: int) -> None:
             before[:] = before or [days]
             counts = tally.counts()
-            done = max(days * each, before[0] * each + int(counts.get("fetched_chunks", 0)))
+            there = int(counts.get("reused_chunks", 0))
+            chunks = all_days * each - there
+            done = max(days * each - there, before[0] * each + int(counts.get("fetched_chunks", 0)))
             records = max(records, int(counts.get("fetched_records", 0)))
             if progress:
-                progress(Standing(days, all_days, min(done, all_days * each), all_days * each, records))
+                progress(Standing(days, all_days, min(done, chunks), chunks, records, there))
 
         jobs = open_jobs(settings, ledger, stop=stop, progress=tell if progress else None, on_start=on_start)
         try:
@@ -386,15 +396,3 @@ def reasons_of(settings: Settings, job_id: str) -> list[str]:
         return list(dict.fromkeys(str(window["error"]) for window in content["windows_left"]))
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of the code that runs; None where it is no clone."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dagster_l2.batch import load_definition, new_job_id
-from dagster_l2.downloads import git_commit, open_jobs
+from dagster_l2.downloads import open_jobs
 from dagster_l2.files import only_one
 from dagster_l2.handlers import store_query
 from dagster_l2.ledger import Ledger
+from dagster_l2.revision import git_commit
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import ScanReport, ScanTables, Sweep, export_attempts
 from dagster_l2.store import StoreClient

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from dagster_l2.batch import FailureClass, JobRequest, Jobs, Status, load_definition, new_job_id
-from dagster_l2.downloads import git_commit, open_jobs
+from dagster_l2.downloads import open_jobs
 from dagster_l2.errors import error_class, one_sentence_of
 from dagster_l2.files import (
     AlreadyRunning,
@@ -57,6 +57,7 @@ from dagster_l2.inputs import (
 from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
 from dagster_l2.queue import live_queue
 from dagster_l2.quota import evict_published, make_room, over_quota, staging_lock
+from dagster_l2.revision import git_commit
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.sources import without_secrets
 from dagster_l2.store import StoreClient, StoreError

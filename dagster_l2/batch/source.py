@@ -46,9 +46,10 @@ class Chunk:
 class FetchedChunk:
     """What a chunk held: typed records, and (reason, raw JSON) of those that could not be read.
 
-    ``received`` counts what the server sent inside the chunk, usable or not. An empty frame with
-    ``received == 0`` is a positive answer: the server said that there is nothing. ``notes`` are what the
-    source wants kept with the results of the task, as JSON.
+    ``received`` counts what the server sent inside the chunk, usable or not, and ``duplicates`` those of them
+    that the source left out for a newer one. An empty frame with ``received == 0`` is a positive answer: the
+    server said that there is nothing. ``notes`` are what the source wants kept with the results of the task,
+    as JSON.
     """
 
     frame: pl.DataFrame
@@ -56,6 +57,7 @@ class FetchedChunk:
     expected: int | None = None
     rejected: Sequence[tuple[str, str]] = field(default_factory=tuple)
     bytes: int = 0
+    duplicates: int = 0
     notes: Mapping[str, Any] | None = None
 
 

@@ -139,7 +139,12 @@ def _download(
     from dagster_l2.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
-        speed = Speed()
+        speed, there_already = Speed(), 0
+
+        def tell(standing: Standing) -> None:
+            nonlocal there_already
+            there_already = standing.there_already
+            counter.say(speed.line(standing))
 
         def begin(job_id: str) -> None:
             stop.advice = (
@@ -153,14 +158,18 @@ def _download(
                 request,
                 ledger=ledger,
                 stop=stop,
-                progress=lambda standing: counter.say(speed.line(standing)),
+                progress=tell,
                 on_start=begin,
             )
         except Stopped:
             raise Stopped(stop.advice) from None
+        if there_already:
+            click.echo(f"  {there_already:,} chunks of unfinished days were there already.", err=True)
         for job_id in unfinished(settings, ledger, request):
             click.echo(
-                f"! Job {job_id} is unfinished; l2 jobs resume {job_id} brings its days home.", err=True
+                f"! Job {job_id} has not ended: unless it runs elsewhere, l2 jobs resume {job_id} brings its"
+                " days home.",
+                err=True,
             )
         if output_dir is None:
             return summary, []
@@ -184,9 +193,10 @@ class Speed:
         self._seen.append((now, standing.requests))
         then, before = self._seen[0]
         rate = (standing.requests - before) / (now - then) if now > then else 0.0
+        there = f" ({standing.there_already:,} more were there already)" if standing.there_already else ""
         line = (
             f"  {standing.days}/{standing.all_days} days,"
-            f" {standing.requests:,}/{standing.all_requests:,} chunks,"
+            f" {standing.requests:,}/{standing.all_requests:,} chunks{there},"
             f" {standing.records:,} records, {rate:.1f} chunks/s"
         )
         if not rate:
@@ -227,10 +237,10 @@ def _why(settings: Settings, summary: RunSummary) -> str:
     from dagster_l2.downloads import reasons_of
 
     what = f"{summary.failed} of {summary.planned} days failed"
-    if summary.job_id is None:
+    reasons = reasons_of(settings, summary.job_id) if summary.job_id else []
+    if not reasons:
         return f"{what} in an earlier run; --retry-failed tries them again."
-    reasons = reasons_of(settings, summary.job_id)
-    first = f" ({reasons[0].rstrip('.')})" if reasons else ""
+    first = f" ({reasons[0].rstrip('.')})"
     return f"{what}{first}; l2 jobs show {summary.job_id} tells all, --retry-failed tries them again."
 
 

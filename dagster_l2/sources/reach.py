@@ -155,8 +155,11 @@ class Reach:
             is_good = is_good.scatter(list(problems), False)
         inside = is_inside.fill_null(value=True)
         rejected = [(reason, raw_json(observed.records[i])) for i, reason in problems.items() if inside[i]]
+        good = frame.filter(is_inside & is_good)
+        newest = _newest(good, self.key, self.sort_by)
         return FetchedChunk(
-            frame=_newest(frame.filter(is_inside & is_good), self.key, self.sort_by),
+            frame=newest,
+            duplicates=len(good) - len(newest),
             received=len(frame) - outside,
             expected=None if observed.count is None else observed.count - outside,
             rejected=rejected,

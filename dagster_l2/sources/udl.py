@@ -40,6 +40,7 @@ PAGE_SIZE = 10_000
 """The most that the UDL sends in one answer."""
 
 _COUNT_TRIES = 3
+_TELL_AFTER_S, _TELL_EVERY_S = 10.0, 60.0
 _ERROR_BODY = 65_536
 
 
@@ -139,6 +140,7 @@ class UdlClient:
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
         self._closed = threading.Event()
+        self._tell_from = float("-inf")
         self._learning = threading.Lock()
         self._longest = 0
         self._probed: set[int] = set()
@@ -271,9 +273,16 @@ class UdlClient:
                     raise
                 said = error
             count(f"retries_{said.cause}")
-            _LOG.info("%s It is asked again in %.1f s.", said, wait, extra={"cause": said.cause})
+            self._tell(said, wait, is_long=failed_s > _TELL_AFTER_S)
             if self._clock.wait(self._closed, wait):
                 raise UdlStopped(f"The UDL at {self.url} was not asked again: the download stops.")
+
+    def _tell(self, said: UdlUnreachable, wait: float, *, is_long: bool) -> None:
+        """Who looks on is warned when it goes on, once a minute however many wait."""
+        now, level = self._clock.monotonic(), logging.INFO
+        if is_long and now >= self._tell_from:
+            self._tell_from, level = now + _TELL_EVERY_S, logging.WARNING
+        _LOG.log(level, "%s It is asked again in %.1f s.", said, wait, extra={"cause": said.cause})
 
     def _send(self, path: str, parameters: Mapping[str, str], granted: float) -> bytes:
         if self._closed.is_set():

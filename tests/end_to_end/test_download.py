@@ -152,9 +152,14 @@ def test_a_failed_day_stays_failed_until_it_is_asked_for(world: ReachWorld) -> N
     assert world.counts(again) == (3, 0, 0, 2, 0, 1)
     assert "--retry-failed" in again.error
     assert not world.asked()
+    # A job that had nothing to do with the failure is not named for it.
+    more = world.download(1, 4, code=1)
+    assert world.counts(more) == (4, 1, 1, 2, 0, 1)
+    assert "1 of 4 days failed in an earlier run" in more.error
+    world.asked()
     assert world.counts(world.download(1, 3, "--retry-failed")) == (3, 1, 1, 2, 0, 0)
     assert world.asked() == {"02T06": 1}
-    assert len(world.rows()) == 3 * A_DAY
+    assert len(world.rows()) == 4 * A_DAY
 
 
 def test_a_job_that_failed_is_retried_by_its_id(world: ReachWorld) -> None:
@@ -322,6 +327,8 @@ def test_progress_tells_how_far_how_fast_and_how_long(monkeypatch: pytest.Monkey
     assert speed.line(Standing(1, 3, 300, 864, 1_152_000)) == line
     now += 100
     assert "0.0 chunks/s" in speed.line(Standing(1, 3, 300, 864, 1_152_000))
+    line = "  0/1 days, 0/37 chunks (251 more were there already), 9 records, 0.0 chunks/s"
+    assert Speed().line(Standing(0, 1, 0, 37, 9, there_already=251)) == line
 
 
 @pytest.mark.parametrize(
@@ -329,6 +336,7 @@ def test_progress_tells_how_far_how_fast_and_how_long(monkeypatch: pytest.Monkey
     [
         (("--start", "2025-05-02", "--end", "2025-05-01"), "is before the first"),
         (("--start", "May", "--end", "2025-05-01"), "does not match the format"),
+        (("--start", "9999-12-31", "--end", "9999-12-31"), "no day that a satellite"),
         (("--start", "2025-05-01", "--end", "2025-05-01", "--sensor", "../x"), "no sensor"),
         (("--start", "2025-05-01", "--end", "2025-05-01", "--format", "csv"), "--output-dir"),
         (("--start", "2025-05-01", "--end", "2025-05-01", "--rate-decrease", "2"), "decrease"),

@@ -41,6 +41,7 @@ def test_what_is_finished_stays_and_only_the_rest_is_fetched(
     world.asked()
     done = world.download(1, 3)
     assert world.counts(done) == (3, 3, 3, 0, 0, 0)
+    assert "  3 chunks of unfinished days were there already." in done.err
     assert world.asked() == {"02T18": 1, **all_of(3)}
     assert len(world.rows()) == 3 * A_DAY
     assert not list((world.l2.data / "scratch").rglob("*.parquet"))
@@ -55,7 +56,7 @@ def test_an_interrupted_job_is_resumed_by_its_id(world: ReachWorld) -> None:
     assert process.returncode == 130
     world.udl.faults.clear()
     (job,) = world.l2.here("jobs", "--json").json
-    assert f"! Job {job['job_id']} is unfinished" in world.download(4, 4).err
+    assert f"! Job {job['job_id']} has not ended: " in world.download(4, 4).err
     assert (job["status"], job["tasks_done"], job["tasks"]) == ("RUNNING", 1, 2)
     world.asked()
     assert world.l2.here("jobs", "resume", job["job_id"], "--json").json["status"] == "SUCCESS"

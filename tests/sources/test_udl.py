@@ -146,6 +146,21 @@ def test_failing_tries_last_as_long_as_their_budget(udl: UdlWorld) -> None:
         assert ids(client.observations(question()).records) == WHOLE
 
 
+def test_who_looks_on_is_warned_of_what_keeps_failing_and_not_of_a_hiccup(
+    udl: UdlWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    udl.faults.add("status", status=500, times=3)
+    with udl.client() as client:
+        client.observations(question())
+        assert caplog.records == []
+        monkeypatch.setattr("dagster_l2.sources.udl._TELL_AFTER_S", 0.0)
+        udl.faults.add("status", status=500, times=9)
+        client.observations(question())
+    assert [line.levelname for line in caplog.records] == ["WARNING"]
+    assert "is failing (HTTP 500)" in caplog.text
+    assert "asked again" in caplog.text
+
+
 def test_an_answer_that_never_ends_is_given_up(udl: UdlWorld) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

@@ -34,6 +34,7 @@ class StoredChunk:
     bytes: int
     rejected: tuple[tuple[str, str], ...]
     fetched_at: datetime
+    duplicates: int = 0
     is_reused: bool = False
     notes: Mapping[str, Any] | None = None
     frame: pl.DataFrame | None = None
@@ -66,16 +67,19 @@ class ChunkStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         marker = self.folder / f"{chunk.chunk_id}.json"
         file: Path | None = None
+        duplicates = fetched.duplicates
         content: dict[str, object] = {"unit_id": unit_id, "rows": 0}
         if len(fetched.frame):
             file = marker.with_suffix(".parquet")
             frame = self._order.once(self._cast(fetched.frame))
+            duplicates += len(fetched.frame) - len(frame)
             written = write_validated(
                 file, lambda path: write_rows(lambda: iter([frame]), path, self._schema), self._schema
             )
             content |= {"rows": written.rows, "file_bytes": written.bytes, "sha256": written.sha256}
         rejected = [list(pair) for pair in fetched.rejected]
         content |= {"received": fetched.received, "expected": fetched.expected, "bytes": fetched.bytes}
+        content |= {"duplicates": duplicates}
         content |= {"rejected": rejected, "fetched_at": datetime.now(UTC).isoformat(), "notes": fetched.notes}
         write_json(marker, content)
         found = self._read(marker, unit_id, is_reused=False)
@@ -130,6 +134,7 @@ class ChunkStore:
             bytes=fetched.bytes,
             rejected=tuple((str(reason), str(raw)) for reason, raw in fetched.rejected),
             fetched_at=datetime.now(UTC),
+            duplicates=fetched.duplicates,
             notes=fetched.notes,
             frame=frame,
         )
@@ -156,6 +161,7 @@ class ChunkStore:
                 bytes=content["bytes"],
                 rejected=tuple((str(reason), str(raw)) for reason, raw in content["rejected"]),
                 fetched_at=datetime.fromisoformat(content["fetched_at"]),
+                duplicates=content.get("duplicates", 0),
                 is_reused=is_reused,
                 notes=content.get("notes"),
             )

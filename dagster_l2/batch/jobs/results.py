@@ -94,6 +94,7 @@ def hand_over(
         return rows
 
     manifest = commit_rows(path, fill, dict(source.schema), job_id=task.job_id, batch_id=batch.batch_id)
+    removed += sum(chunk.duplicates for chunk in stored)
     return HandedOver(manifest.row_count, removed, manifest.bytes, has_rows=True)
 
 

@@ -221,6 +221,7 @@ class BatchWorker:
             found = chunks.find(unit_id, chunk, earlier, partial(self._is_settled, work.window))
             if found is not None:
                 work.stored[chunk] = found
+                count("reused_chunks")
             elif item is not None and item.status == "GONE":
                 work.gone.add(chunk)
             elif (
