@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -58,7 +57,7 @@ from dagster_l2.sources import (
     chunk_length,
     export_attempts,
 )
-from dagster_l2.telemetry import tallying
+from dagster_l2.telemetry import Speed, tallying
 from dagster_l2.wiring import open_ledger
 
 _SAME = ("url", "sensor", "descriptor")
@@ -81,6 +80,14 @@ class Standing:
     records: int
     there_already: int = 0
 
+    def line(self, speed: Speed) -> str:
+        """How far it is, how fast, and how long it will still take."""
+        there = f" ({self.there_already:,} more were there already)" if self.there_already else ""
+        return (
+            f"{self.days}/{self.all_days} days, {self.requests:,}/{self.all_requests:,} chunks{there},"
+            f" {self.records:,} records, {speed.of(self.requests, self.all_requests, 'chunks')}"
+        )
+
 
 def reach_table(lake: Path) -> BronzeTable:
     """Bronze's table of observations: a file for each job, which may hold a record that another has, too."""
@@ -89,39 +96,23 @@ def reach_table(lake: Path) -> BronzeTable:
 
 def open_jobs(
     settings: Settings,
-    ledger: Ledger,
+    ledger: Ledger | sa.Engine,
     *,
     stop: threading.Event | None = None,
     progress: Callable[[int, int, int], None] | None = None,
     on_start: Callable[[str], None] | None = None,
     output_folder: Path | None = None,
 ) -> Jobs:
-    """Jobs on the state database and folders of this installation.
+    """Jobs on the state database and folders of this installation; for the options see `Jobs`.
 
     Parameters
     ----------
-    stop
-        Set to interrupt.
-    progress
-        Told tasks ended, tasks in all, and records so far.
-    on_start
-        Told the id of a job when the work on it begins.
+    ledger
+        The state database, or only its engine.
     output_folder
         Where merged files are committed; ``bronze/reach`` unless given.
     """
-    return _jobs(
-        settings,
-        ledger.engine,
-        stop=stop,
-        progress=progress,
-        on_start=on_start,
-        output_folder=output_folder,
-    )
-
-
-def _jobs(
-    settings: Settings, engine: sa.Engine, *, output_folder: Path | None = None, **options: Any
-) -> Jobs:
+    engine = ledger.engine if isinstance(ledger, Ledger) else ledger
     password = sa.make_url(settings.state_url).password
     if settings.executor == "slurm" and password:
         # It lies in no batch file; Slurm hands the environment of this process on to the array.
@@ -134,7 +125,9 @@ def _jobs(
         scratch_root=settings.scratch,
         output_folder=output_folder or reach_table(settings.lake).folder,
         executor={name: value for name, value in settings.executor_rules.items() if name != "workers"},
-        **options,
+        stop=stop,
+        progress=progress,
+        on_start=on_start,
     )
 
 
@@ -220,7 +213,7 @@ def plan_reach(settings: Settings, request: JobRequest) -> Planned:
     """What a download would do. It writes nothing, makes no folder, and asks the UDL for nothing."""
     settings.check_reach()
     with _as_it_is(settings) as engine:
-        return _jobs(settings, engine).plan(request)
+        return open_jobs(settings, engine).plan(request)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from dagster_l2.batch import batch_attempts, batch_jobs, batch_tasks, rate_limits
+from dagster_l2.batch import batch_attempts, batch_jobs, batch_tasks, rate_limits, readable
 from dagster_l2.errors import L2Error
 from dagster_l2.gold import BadQuery, NoGold, Row
 from dagster_l2.ledger import Ledger, State
@@ -121,7 +121,8 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 def _scan(connection: sa.Connection) -> Iterator[Metric]:
     columns = batch_attempts.c
     answered = columns.source == SOURCE, columns.status.in_(("DOWNLOADED", "SKIPPED_NO_DATA"))
-    last = connection.execute(sa.select(sa.func.max(columns.finished_at)).where(*answered)).scalar_one()
+    query = sa.select(sa.func.max(readable(columns.finished_at))).where(*answered)
+    last = connection.execute(query).scalar_one()
     if last is not None:
         text = "When the metadata store last answered a scan; its age is time() less this."
         yield _gauge("l2_last_scan_timestamp_seconds", text, last.timestamp())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 _MOST_STEPS = 240
+_RATE_OVER_S = 20.0
 
 RETRY_CAUSES = (
     "turned_down",
@@ -111,6 +112,28 @@ def merged_series(series: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _length(part: Mapping[str, Any]) -> int:
     return max((len(part.get(name, ())) for name in Tally.over_time), default=0)
+
+
+class Speed:
+    """How fast work goes, from what was told of it in the last seconds; safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: deque[tuple[float, int]] = deque()
+
+    def of(self, done: int, total: int, what: str) -> str:
+        """The rate, in ``what`` per second, and how long the rest will take, where that can be known."""
+        with self._lock:
+            now = time.monotonic()
+            while len(self._told) > 1 and now - self._told[0][0] > _RATE_OVER_S:
+                self._told.popleft()
+            self._told.append((now, done))
+            then, before = self._told[0]
+        rate = (done - before) / (now - then) if now > then else 0.0
+        if not rate:
+            return f"0.0 {what}/s"
+        left = round((total - done) / rate)
+        return f"{rate:.1f} {what}/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dagster_l2.lake import Changes
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.scans import one_scan, scan_all
 from dagster_l2.sources import ScanReport
+from dagster_l2.telemetry import Speed
 
 DESCRIPTIONS = {
     "datasets": "Every version of every dataset record that the metadata store has shown.",
@@ -36,7 +37,7 @@ DESCRIPTIONS = {
 )
 def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterator[dg.MaterializeResult]:
     """Scan the whole metadata store: only what is new or changed is written."""
-    settings = l2.settings
+    settings, speed = l2.settings, Speed()
     with one_sentence(), one_scan(settings), l2.store() as store, l2.ledger() as ledger:
         report = scan_all(
             settings,
@@ -44,7 +45,7 @@ def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterato
             ledger,
             run_id=context.run.run_id,
             progress=lambda done, planned, records: context.log.info(
-                f"scan: window {done} of {planned}, {records} records"
+                f"scan: window {done} of {planned}, {records} records, {speed.of(done, planned, 'windows')}"
             ),
         )
     context.log.info("scan: " + ", ".join(f"{count} {name}" for name, count in report.counts().items()))

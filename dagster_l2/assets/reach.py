@@ -1,8 +1,9 @@
 """REACH in Dagster: a day is a partition, and a span of days one run. The work is in ``downloads``."""
 
 import json
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,11 +16,12 @@ from dagster_l2.downloads import download_reach, reach_request
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.settings import Settings
 from dagster_l2.sources import ALL
-from dagster_l2.telemetry import RETRY_CAUSES
+from dagster_l2.telemetry import RETRY_CAUSES, Speed
 
 KEY = dg.AssetKey(["bronze", "reach"])
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")
 _SHOWN = 50
+_SAID_EVERY_S = 30.0
 _CAME = ("DOWNLOADED", "SKIPPED_NO_DATA")
 
 # Single-run backfills are marked as beta; the mark is known, and would be shown by every command.
@@ -57,6 +59,7 @@ def reach(
     Days that did not come fail the run in the end, and only they count as not materialized.
     """
     settings, span = l2.settings, context.partition_time_window
+    speed, seldom = Speed(), _Seldom(context.log.info)
     with one_sentence():
         request = reach_request(
             settings,
@@ -72,9 +75,7 @@ def reach(
                 settings,
                 request,
                 ledger=ledger,
-                progress=lambda standing: context.log.info(
-                    f"reach: {standing.days} of {standing.all_days} days, {standing.records} records"
-                ),
+                progress=lambda standing: seldom.say(f"reach: {standing.line(speed)}"),
             )
             days = coverage(
                 ledger.engine,
@@ -105,6 +106,19 @@ def reach(
     check = _check(days, summary)
     yield check
     raise dg.Failure(check.description, allow_retries=False)
+
+
+class _Seldom:
+    """Says how far it is, twice a minute: each line of a run is a row in Dagster's own database."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._next = say, 0.0
+
+    def say(self, line: str) -> None:
+        """Say it, unless something was said just now."""
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + _SAID_EVERY_S
+            self._say(line)
 
 
 def _day_metadata(day: Covered) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from dagster_l2.batch.merge import Merged, MergeError, Order, merge_files
 from dagster_l2.batch.rate import Limiter, RateStats
 from dagster_l2.batch.rate_tables import rate_leases, rate_limits
 from dagster_l2.batch.rate_terms import RateSettings
+from dagster_l2.batch.readable import readable
 from dagster_l2.batch.source import Chunk, FailureClass, FetchedChunk, Pace, Source
 from dagster_l2.batch.tables import batch_attempts
 from dagster_l2.batch.windows import DAY, Window, plan_windows
@@ -113,6 +114,7 @@ __all__ = [
     "rate_limits",
     "read_attempts",
     "read_notes",
+    "readable",
     "take_jobs",
     "unit_id",
 ]

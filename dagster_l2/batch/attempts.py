@@ -18,6 +18,7 @@ import polars as pl
 from sqlalchemy import Engine, func, insert, select
 
 from dagster_l2.batch.decide import LastAttempt
+from dagster_l2.batch.readable import READABLE, readable
 from dagster_l2.batch.tables import batch_attempts
 from dagster_l2.batch.windows import Window
 from dagster_l2.files import step
@@ -215,8 +216,8 @@ def latest_attempts(
                 columns.status,
                 columns.job_id,
                 columns.artifact,
-                columns.availability_pct,
-                columns.started_at,
+                readable(columns.availability_pct),
+                readable(columns.started_at),
             ).where(columns.attempt_id.in_(newest))
             for row in connection.execute(query).mappings():
                 out[row["unit_id"]] = LastAttempt(
@@ -247,7 +248,7 @@ def read_attempts(engine: Engine, *, but: set[int]) -> pl.DataFrame:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(wanted), 500):
             chunk = wanted[start : start + 500]
-            query = select(batch_attempts).where(batch_attempts.c.attempt_id.in_(chunk))
+            query = select(*READABLE).where(batch_attempts.c.attempt_id.in_(chunk))
             rows += [dict(row) for row in connection.execute(query).mappings()]
     for row in rows:
         row["query"] = json.dumps(row["query"], sort_keys=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 
+from dagster_l2.batch.readable import READABLE
 from dagster_l2.batch.tables import batch_attempts
 from dagster_l2.batch.windows import Window
 
@@ -41,7 +42,7 @@ def coverage(
     columns = batch_attempts.c
     inside = (columns.source == source, columns.window_start >= start, columns.window_start < end)
     newest = select(func.max(columns.attempt_id)).where(*inside).group_by(columns.unit_id)
-    query = select(batch_attempts).where(columns.attempt_id.in_(newest)).order_by(columns.attempt_id)
+    query = select(*READABLE).where(columns.attempt_id.in_(newest)).order_by(columns.attempt_id)
     found: dict[Window, Covered] = {}
     with engine.connect() as connection:
         for row in connection.execute(query).mappings():

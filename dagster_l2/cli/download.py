@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Counts
-from collections import deque
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +15,13 @@ from dagster_l2.cli.output import json_option, print_json, print_rows, show_warn
 from dagster_l2.cli.progress import Counter
 from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.settings import Settings, load_settings
+from dagster_l2.telemetry import Speed
 
 if TYPE_CHECKING:
     from dagster_l2.batch import JobRequest, Planned, RunSummary
     from dagster_l2.downloads import Standing
 
 _DAY = click.DateTime(["%Y-%m-%d"])
-_RATE_OVER_S = 20.0
 
 
 @click.group("download")
@@ -144,7 +142,7 @@ def _download(
         def tell(standing: Standing) -> None:
             nonlocal there_already
             there_already = standing.there_already
-            counter.say(speed.line(standing))
+            counter.say(f"  {standing.line(speed)}")
 
         def begin(job_id: str) -> None:
             stop.advice = (
@@ -177,32 +175,6 @@ def _download(
         return summary, write_days(
             reach_table(settings.lake).folder, request, found, output_dir, cast(DayFormat, form)
         )
-
-
-class Speed:
-    """How fast a download is, from what it said of itself in the last seconds."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def line(self, standing: Standing) -> str:
-        """How far it is, how fast, and how long it will still take."""
-        now = time.monotonic()
-        while self._seen and now - self._seen[0][0] > _RATE_OVER_S:
-            self._seen.popleft()
-        self._seen.append((now, standing.requests))
-        then, before = self._seen[0]
-        rate = (standing.requests - before) / (now - then) if now > then else 0.0
-        there = f" ({standing.there_already:,} more were there already)" if standing.there_already else ""
-        line = (
-            f"  {standing.days}/{standing.all_days} days,"
-            f" {standing.requests:,}/{standing.all_requests:,} chunks{there},"
-            f" {standing.records:,} records, {rate:.1f} chunks/s"
-        )
-        if not rate:
-            return line
-        left = round((standing.all_requests - standing.requests) / rate)
-        return f"{line}, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
 _WORDS = {

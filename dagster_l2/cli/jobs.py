@@ -15,6 +15,7 @@ from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
 from dagster_l2.errors import L2Error
 from dagster_l2.settings import Settings, load_settings
+from dagster_l2.telemetry import Speed
 
 if TYPE_CHECKING:
     from dagster_l2.batch import JobState
@@ -149,6 +150,7 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
     from dagster_l2.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
+        speed = Speed()
         stop.advice = f"l2 jobs resume {job} goes on from there"
         state = go_on(
             settings,
@@ -156,7 +158,9 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
             None if kinds is None else [FailureClass(kind) for kind in kinds],
             ledger=ledger,
             stop=stop,
-            progress=lambda done, of, records: counter.say(f"  {done}/{of} tasks, {records:,} records"),
+            progress=lambda done, of, records: counter.say(
+                f"  {done}/{of} tasks, {records:,} records, {speed.of(done, of, 'tasks')}"
+            ),
         )
         completed = complete_job(settings, ledger, job, actor=acting(None))
     content = _content(settings, job)

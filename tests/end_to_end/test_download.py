@@ -14,12 +14,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dagster_l2.cli.download import Speed
 from dagster_l2.downloads import Standing
 from dagster_l2.resources import L2
 from dagster_l2.sensors import build_retention_sensor
 from dagster_l2.settings import Settings, SettingsError
 from dagster_l2.store.server.udl import HeldObservations
+from dagster_l2.telemetry import Speed
 from tests.end_to_end.kit import Pipeline, wait_until
 from tests.end_to_end.reach_world import A_DAY, ReachWorld, all_of, reach_world
 from tests.sources.reach_kit import TOKEN
@@ -319,16 +319,17 @@ def _read(path: Path) -> list[dict[str, object]]:
 
 def test_progress_tells_how_far_how_fast_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("dagster_l2.cli.download.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("dagster_l2.telemetry.time", SimpleNamespace(monotonic=lambda: now))
     speed = Speed()
-    assert speed.line(Standing(0, 3, 0, 864, 0)) == "  0/3 days, 0/864 chunks, 0 records, 0.0 chunks/s"
+    line = "0/3 days, 0/613 chunks (251 more were there already), 0 records, 0.0 chunks/s"
+    assert Standing(0, 3, 0, 613, 0, there_already=251).line(speed) == line
     now += 10
-    line = "  1/3 days, 300/864 chunks, 1,152,000 records, 30.0 chunks/s, 0:00:19 left"
-    assert speed.line(Standing(1, 3, 300, 864, 1_152_000)) == line
-    now += 100
-    assert "0.0 chunks/s" in speed.line(Standing(1, 3, 300, 864, 1_152_000))
-    line = "  0/1 days, 0/37 chunks (251 more were there already), 9 records, 0.0 chunks/s"
-    assert Speed().line(Standing(0, 1, 0, 37, 9, there_already=251)) == line
+    line = "1/3 days, 300/864 chunks, 1,152,000 records, 30.0 chunks/s, 0:00:19 left"
+    assert Standing(1, 3, 300, 864, 1_152_000).line(speed) == line
+    now += 40
+    assert "0.0 chunks/s" in Standing(1, 3, 300, 864, 1_152_000).line(speed)
+    now += 30  # seldom told, and known all the same
+    assert speed.of(330, 864, "chunks") == "1.0 chunks/s, 0:08:54 left"
 
 
 @pytest.mark.parametrize(
