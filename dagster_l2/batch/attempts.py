@@ -69,44 +69,14 @@ class Attempts:
         self._run_id = run_id
         self._query = dict(query or {})
 
-    def start(self, job_id: str, source: str, window: Window) -> Attempt:
-        """Log that a window is being fetched."""
-        return self.start_all(job_id, source, [window])[0]
-
-    def start_all(self, job_id: str, source: str, windows: Sequence[Window]) -> list[Attempt]:
+    def start(self, job_id: str, source: str, windows: Sequence[Window]) -> list[Attempt]:
         """Log that windows are being fetched, in one transaction."""
         now = datetime.now(UTC)
         attempts = [Attempt(self._run_id, job_id, source, window, self._query, now) for window in windows]
         self._append([_row(attempt, AttemptStatus.PENDING) for attempt in attempts])
         return attempts
 
-    def finish(
-        self,
-        attempt: Attempt,
-        status: AttemptStatus,
-        *,
-        records: int | None = None,
-        expected_records: int | None = None,
-        bytes: int | None = None,
-        artifact: str | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        """Log how an attempt ended."""
-        self.finish_all(
-            [
-                Ended(
-                    attempt,
-                    status,
-                    records=records,
-                    expected_records=expected_records,
-                    bytes=bytes,
-                    artifact=artifact,
-                    error=error,
-                )
-            ]
-        )
-
-    def finish_all(self, ended: Sequence[Ended]) -> None:
+    def finish(self, ended: Sequence[Ended]) -> None:
         """Log how attempts ended, in one transaction."""
         self._append([one.row() for one in ended])
 

@@ -84,7 +84,7 @@ def test_another_job_at_one_of_the_windows_is_no_failure_of_this_one(place: Plac
 
     def other_begins(_task: Task) -> None:
         inputs = {**source.query, "format": "parquet", "schema_version": source.schema_version}
-        Attempts(place.engine, query=inputs).start("another", "tiny", days(1)[0])
+        Attempts(place.engine, query=inputs).start("another", "tiny", days(1))
 
     source = make()
     request = JobRequest(definition(), days(2))

@@ -103,7 +103,7 @@ def test_a_claim_and_a_look_at_a_window_cost_the_same_after_thousands(tmp_path: 
     store, attempts, window = TaskStore(engine), Attempts(engine), days(1)[0]
     store.start_job("j", "tiny", "same", tasks_of("j", 3000))
     asked = unit_id("tiny", {}, window)
-    attempts.start("a", "tiny", window)
+    attempts.start("a", "tiny", [window])
     calls = (
         lambda: store.claim("j", new_holder(), lease_s=60),
         lambda: store.has_claimable("j"),
@@ -114,7 +114,7 @@ def test_a_claim_and_a_look_at_a_window_cost_the_same_after_thousands(tmp_path: 
     with engine.begin() as connection:
         done = sa.update(batch_tasks).values(status="SUCCESS", lease_holder=None, lease_until=None)
         connection.execute(done.where(batch_tasks.c.seq < 2900))
-    attempts.start_all("b", "tiny", days(2000, first=1))
+    attempts.start("b", "tiny", days(2000, first=1))
     assert [cost(call) for call in calls] == pytest.approx(first, rel=0.5, abs=20)
     engine.dispose()
 

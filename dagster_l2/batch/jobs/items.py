@@ -91,10 +91,6 @@ class Items:
         with self._engine.begin() as connection:
             return connection.execute(sa.update(batch_items).where(*same).values(status="REOPENED")).rowcount
 
-    def of_unit(self, unit_id: str) -> dict[str, Item]:
-        """The entries of one window, by item."""
-        return {item.item_id: item for item in self._select(_ITEM.unit_id == unit_id)}
-
     def of_units(self, unit_ids: Sequence[str]) -> dict[str, dict[str, Item]]:
         """The entries of several windows, by window and item."""
         out: dict[str, dict[str, Item]] = {unit_id: {} for unit_id in unit_ids}

@@ -165,7 +165,7 @@ class BatchWorker:
             )
 
     def _begin(self, windows: Sequence[Window]) -> list[WindowWork]:
-        attempts = self._attempts.start_all(self._order.job_id, self._source.name, windows)
+        attempts = self._attempts.start(self._order.job_id, self._source.name, windows)
         return [WindowWork(one.window, one, self._source.chunks(one.window)) for one in attempts]
 
     # -- fetching -----------------------------------------------------------------------------------------
@@ -313,14 +313,14 @@ class BatchWorker:
                     error=error,
                 )
             )
-        self._attempts.finish_all(ended)
+        self._attempts.finish(ended)
 
     def _give_up(self, task: Task, batch: Batch, holder: str, started: datetime, error: Exception) -> None:
         """Fail the batch as a whole, for good."""
         said = one_sentence_of(error)
         _LOG.error("Task %s is given up: %s", task.task_id, said, exc_info=error)
-        attempts = self._attempts.start_all(task.job_id, self._source.name, batch.windows)
-        self._attempts.finish_all([Ended(one, AttemptStatus.FAILED, error=error) for one in attempts])
+        attempts = self._attempts.start(task.job_id, self._source.name, batch.windows)
+        self._attempts.finish([Ended(one, AttemptStatus.FAILED, error=error) for one in attempts])
         self._manifest(task, batch, started, Status.FAILED, error=said)
         self._store.finish(
             task.task_id,
