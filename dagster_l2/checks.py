@@ -6,7 +6,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dagster_l2.assets.tables import counts_table, rows_table
-from dagster_l2.queue import named, overdue_by_responsible
+from dagster_l2.queue import by_responsible, named
 from dagster_l2.resources import L2, rows_of
 from dagster_l2.sources import ScanTables
 
@@ -57,7 +57,7 @@ def nothing_overdue(warehouse: DuckDBResource) -> dg.AssetCheckResult:
         "select rank, op_id, state, responsible, reason, days_in_state, limit_days, is_overdue"
         " from work_queue where is_overdue order by rank",
     )
-    counts = overdue_by_responsible(late)
+    counts = by_responsible(late)
     verb = "OP is" if len(late) == 1 else "OPs are"
     return dg.AssetCheckResult(
         passed=not late,

@@ -24,7 +24,7 @@ from dagster_l2.batch import batch_attempts, batch_jobs, batch_tasks, rate_limit
 from dagster_l2.errors import L2Error
 from dagster_l2.gold import BadQuery, NoGold, Row
 from dagster_l2.ledger import Ledger, State
-from dagster_l2.queue import live_queue, overdue_by_responsible
+from dagster_l2.queue import by_responsible, live_queue
 from dagster_l2.settings import Settings
 from dagster_l2.sources import SOURCE
 from dagster_l2.telemetry import RETRY_CAUSES
@@ -100,7 +100,7 @@ class _Figures(Collector):
             rows = self._queue()
         except (NoGold, BadQuery):
             return
-        late = overdue_by_responsible(rows)
+        late = by_responsible(row for row in rows if row["is_overdue"])
         yield _gauge(
             "l2_observing_programs_overdue", "Observing programs beyond their limit.", sum(late.values())
         )

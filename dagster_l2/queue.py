@@ -74,9 +74,9 @@ def part_columns(row: Row) -> list[str]:
     return [name for name in row if name.endswith("_score") and name not in ("priority_score", "merit_score")]
 
 
-def overdue_by_responsible(rows: Iterable[Row]) -> dict[str, int]:
-    """How many of these rows are overdue, by who is responsible; the most first."""
-    counts = Counter(str(row["responsible"]) for row in rows if row["is_overdue"])
+def by_responsible(rows: Iterable[Row]) -> dict[str, int]:
+    """How many of these rows wait for whom; the most first."""
+    counts = Counter(str(row["responsible"]) for row in rows)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -14,7 +14,9 @@ COLUMNS = ("raised_at", "kind", "responsible", "what", "look", "delivered")
 
 
 @click.command("alerts")
-@click.option("--limit", default=20, show_default=True, help="The newest so many; 0: all.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="The newest so many; 0: all."
+)
 @json_option
 def alerts_command(limit: int, as_json: bool) -> None:
     """Every alert that was raised, newest first, and by which ways it went out."""

@@ -15,7 +15,9 @@ COLUMNS = ("received_at", "door", "source", "op_id", "inversion_id", "actor", "o
 
 @click.command("inbox")
 @click.option("--op", metavar="OP", help="Only what is about this OP.")
-@click.option("--limit", default=20, show_default=True, help="The newest so many; 0: all.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="The newest so many; 0: all."
+)
 @json_option
 def inbox_command(op: str | None, limit: int, as_json: bool) -> None:
     """Every ready event that came in, by which door, and what became of it there."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 _SHOWN_WARNINGS = 5
 _PIPE_WIDTH = 100_000
+_WORDS_WIDTH = 16
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -37,17 +39,21 @@ class _Warnings(logging.Handler):
             click.echo("! More warnings are not shown; with L2_LOG_FORMAT=text all are.", err=True)
 
 
-def print_json(content: Any) -> None:
-    """Print one JSON value."""
+def print_json(content: Any, *, default: Callable[[Any], Any] | None = None) -> None:
+    """Print one JSON value; ``default`` makes JSON of what is none, `plain` unless given."""
     import json
 
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False, default=plain))
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False, default=default or plain))
 
 
 def print_rows(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, *, empty: str = "(no rows)"
 ) -> None:
-    """Print rows as a table, or say on standard error that there is nothing."""
+    """Print rows as a table, or say on standard error that there is nothing.
+
+    Only columns of words are folded: ids are copied from here. Where the terminal is too narrow for that,
+    each row is printed as lines of name and value.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -56,15 +62,28 @@ def print_rows(
         click.echo(empty, err=True)
         return
     names = list(columns or rows[0])
+    # In a pipe a row is a line, however long, so that grep and awk find whole ids.
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
+    least = 2 * (len(names) - 1)
     for name in names:
-        numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        values = [row.get(name) for row in rows]
+        texts = [shown(value) for value in values]
+        is_words = any(" " in text for text in texts) and not any(isinstance(v, datetime) for v in values)
+        width = max(map(len, texts))
+        least += max(len(name), min(width, _WORDS_WIDTH) if is_words else width)
+        numeric = any(isinstance(value, int | float) for value in values)
+        table.add_column(
+            Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=not is_words
+        )
+    if least > terminal:
+        for number, row in enumerate(rows, 1):
+            click.echo(f"row {number}")
+            print_pairs({name: row.get(name) for name in names})
+        return
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
-    # In a pipe a row is a line, however long, so that grep and awk find whole ids.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
-    console.print(table)
+    Console(width=terminal, soft_wrap=False).print(table)
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
@@ -91,7 +110,14 @@ def shown(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
+    """A value as JSON can hold it; a moment without a zone is UTC, and says so."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return stored(value)
+
+
+def stored(value: Any) -> Any:
+    """A value as JSON can hold it, its zone as it is: for answers whose meaning is the asker's."""
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, timedelta):

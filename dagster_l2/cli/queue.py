@@ -6,7 +6,7 @@ import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows
 from dagster_l2.ledger import State
-from dagster_l2.queue import live_queue, named, overdue_by_responsible, part_columns
+from dagster_l2.queue import by_responsible, live_queue, named, part_columns
 from dagster_l2.settings import load_settings
 from dagster_l2.wiring import open_ledger
 
@@ -46,10 +46,10 @@ def queue_command(
     """
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        rows = live_queue(settings.gold, ledger)
+        waiting = live_queue(settings.gold, ledger)
     rows = [
         row
-        for row in rows
+        for row in waiting
         if (whom is None or row["responsible"] == whom)
         and (not states or row["state"] in states)
         and (row["is_overdue"] or not overdue)
@@ -58,12 +58,13 @@ def queue_command(
         print_json(rows[:limit])
         return
     if not rows:
-        click.echo("Nothing waits.")
+        others = f"None of the {len(waiting)} OPs that wait is asked for; they wait for:"
+        click.echo(f"{others} {named(by_responsible(waiting))}." if waiting else "Nothing waits.")
         return
     limit = limit or 20
     print_rows(rows[:limit], (*_SCORE_COLUMNS, *part_columns(rows[0])) if parts else QUEUE_COLUMNS)
     if len(rows) > limit:
         click.echo(f"… and {len(rows) - limit} more (--limit).")
-    late = overdue_by_responsible(rows)
+    late = by_responsible(row for row in rows if row["is_overdue"])
     if late:
         click.echo(f"{sum(late.values())} overdue: {named(late)}")

@@ -37,6 +37,7 @@ def serve_command(host: str, port: int | None, records: Path | None, allow_fault
     if records is not None and not records.exists():
         raise WrongUse(f"--records names {records}, which is not there.")
     wanted = settings.store_port if port is None else port
+    refuse_taken(host, wanted, "The local store")
     app = local_store_app(settings, records, allow_faults=allow_faults)
     click.echo(f"The local store answers at http://{host}:{wanted}/graphql (Ctrl-C stops it).", err=True)
     serve(app, host, wanted)

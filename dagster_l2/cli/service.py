@@ -8,6 +8,7 @@ from typing import cast
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.cli.serve import refuse_taken
 from dagster_l2.cli.work import acting, as_option
 from dagster_l2.ledger import ROLES, Role
 from dagster_l2.settings import load_settings
@@ -30,6 +31,7 @@ def serve_command(host: str, port: int | None) -> None:
     from dagster_l2.serving import Serving
 
     wanted = settings.service_port if port is None else port
+    refuse_taken(host, wanted, "The service")
     with Serving(settings) as doors:
         click.echo(f"The service answers at http://{host}:{wanted} (Ctrl-C stops it).", err=True)
         serve(service_app(doors, Limits(per_second=settings.service_rate_max)), host, wanted)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dagster_l2.cli.output import json_option, plain, print_json, print_pairs, print_rows, shown
+from dagster_l2.cli.output import json_option, print_json, print_rows, shown, stored
 from dagster_l2.errors import WrongUse
 from dagster_l2.files import write_durably
 from dagster_l2.gold import Answer, ask_gold, gold_to_parquet
@@ -69,19 +67,13 @@ def _format(wanted: str | None, output: Path | None, *, as_csv: bool, as_json: b
 
 
 def _table(answer: Answer, output: Path | None) -> None:  # noqa: ARG001 - like the other ways
-    """A table; where the terminal is too narrow for it, each row as lines of name and value."""
+    """A table, its long values cut."""
     rows, is_cut = [], False
     for row in answer.rows():
         cut = {name: _cut(value) for name, value in row.items() if len(shown(value)) > MOST_SHOWN}
         is_cut = is_cut or bool(cut)
         rows.append({**row, **cut})
-    widths = [max([len(name), *(len(shown(row[name])) for row in rows)]) for name in answer.names]
-    if rows and sys.stdout.isatty() and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
-        for number, row in enumerate(rows, 1):
-            click.echo(f"row {number}")
-            print_pairs(row)
-    else:
-        print_rows(rows)
+    print_rows(rows)
     if is_cut:
         click.echo("Long values are cut; --format json shows them whole.", err=True)
 
@@ -92,7 +84,7 @@ def _cut(value: Any) -> str:
 
 def _json(answer: Answer, output: Path | None) -> None:
     if output is None:
-        print_json(list(answer.rows()))
+        print_json(list(answer.rows()), default=stored)
     else:
         _to_file(output, lambda stream: _dump_rows(answer, stream))
 
@@ -100,7 +92,7 @@ def _json(answer: Answer, output: Path | None) -> None:
 def _dump_rows(answer: Answer, stream: io.TextIOBase) -> None:
     before = "[\n"
     for row in answer.rows():
-        stream.write(before + json.dumps(row, ensure_ascii=False, default=plain))
+        stream.write(before + json.dumps(row, ensure_ascii=False, default=stored))
         before = ",\n"
     stream.write("[]\n" if before == "[\n" else "\n]\n")
 
@@ -120,7 +112,7 @@ def _write_csv(answer: Answer, stream: Any) -> None:
 
 def _cells(row: Iterable[Any]) -> list[Any]:
     return [
-        json.dumps(value, ensure_ascii=False, default=plain) if isinstance(value, list | dict) else value
+        json.dumps(value, ensure_ascii=False, default=stored) if isinstance(value, list | dict) else value
         for value in row
     ]
 

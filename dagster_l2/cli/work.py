@@ -40,6 +40,9 @@ as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the use
 
 def acting(name: str | None) -> str:
     """Who acts: ``name``, else the user."""
+    # An empty name is a script's unset variable; whoever runs the script has not claimed anything.
+    if name is not None and not name.strip():
+        raise WrongUse("--as names nobody: give a name, or leave it out to act as yourself.")
     try:
         return name or getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

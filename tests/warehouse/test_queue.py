@@ -290,6 +290,7 @@ def test_the_queue_of_one_person_one_role_some_states_and_what_is_late(l2: Calla
     assert shown(l2, "--for", "ann") == ["op_b", "op_a"]
     assert shown(l2, "--for", "scientist") == ["op_young"]
     assert shown(l2, "--for", "nobody_of_that_name") == []
+    assert "None of the 8 OPs that wait" in l2("queue", "--for", "nobody_of_that_name")
     assert set(shown(l2, "--state", "Working", "--state", "Error")) == {"op_c", "op_failed"}
     assert shown(l2, "--overdue", "--for", "operator") == ["op_open"]
     ranks = [row["rank"] for row in json.loads(l2("queue", "--json", "--state", "Working"))]
@@ -329,6 +330,9 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(l2: Callable[..., str])
     assert "text of the note is empty" in l2("note", "op_b", " ", code=1)
     assert "--nobody" in l2("assign", "op_b", code=2)
     assert "--nobody" in l2("assign", "op_b", "eve", "--nobody", code=2)
+    assert "--as names nobody" in l2("claim", "op_a", "--as", "", code=2)
+    assert "x>=0" in l2("alerts", "--limit", "-1", code=2)
+    assert "x>=0" in l2("inbox", "--limit", "-1", code=2)
 
 
 def test_a_claim_says_whom_the_op_was_assigned_to_and_who_has_it(l2: Callable[..., str]) -> None:
