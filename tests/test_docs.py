@@ -31,6 +31,13 @@ def test_the_readme_names_every_setting_and_no_other() -> None:
     assert named == {f"L2_{name.upper()}" for name in Settings.model_fields}
 
 
+def test_the_readme_names_every_module_and_no_other() -> None:
+    """Those beside the rooms: whoever looks for something starts there."""
+    named = set(re.findall(r"`(\w+\.py)`", (REPOSITORY / "README.md").read_text(encoding="utf-8")))
+    there = {path.name for path in (REPOSITORY / "dagster_l2").glob("[!_]*.py")}
+    assert named == there
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
