@@ -72,12 +72,6 @@ def _make_cubes(settings: Settings, present: Present) -> None:
         cubes_of(settings, present, folder)
 
 
-def played(ledger: Ledger) -> str | None:
-    """The OP that the demo scientist took, if any."""
-    present = _mine(ledger)
-    return present.op_id if present else None
-
-
 def _mine(ledger: Ledger) -> Present | None:
     for present in ledger.present_all().values():
         if present.state in (State.WORKING, State.INVERTED, State.PUBLISHED, State.ERROR) and any(

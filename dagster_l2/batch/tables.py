@@ -12,9 +12,6 @@ from dagster_l2.columns import UtcDateTime
 
 metadata = sa.MetaData()
 
-ATTEMPT_STATUSES = ("PENDING", "DOWNLOADED", "SKIPPED_NO_DATA", "FAILED")
-
-
 batch_attempts = sa.Table(
     "batch_attempts",
     metadata,

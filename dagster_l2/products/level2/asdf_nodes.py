@@ -73,11 +73,6 @@ def beside(*parts: Node) -> Node:
     return first
 
 
-def remap(mapping: Sequence[int], inputs: Sequence[str]) -> Node:
-    """Inputs in another order, or more than once."""
-    return transform("remap_axes-1.3.0", inputs, [inputs[index] for index in mapping], mapping=list(mapping))
-
-
 def dkist_model(kind: str, inputs: Sequence[str], outputs: Sequence[str], **content: Any) -> Node:
     """A transform of the ``dkist`` package."""
     return node(f"{_DKIST}{kind}", inputs=list(inputs), outputs=list(outputs), **content)
