@@ -27,8 +27,8 @@ def frames(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Ma
     for op_id, reason in report.failed:
         context.log.warning(f"stage: {op_id!r}: {reason}")
     context.log.info(
-        f"stage: {report.files} frames of {len(report.staged)} OPs, {len(report.already)} there already,"
-        f" {len(report.evicted)} removed after publishing"
+        f"stage: {report.files} frames; OPs new {len(report.staged)}, there already {len(report.already)},"
+        f" removed after publishing {len(report.evicted)}"
     )
     metadata: dict[str, Any] = {
         "staged": len(report.staged),

@@ -199,9 +199,9 @@ def gold(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> dg.Mate
             gold_descriptions(),
         )
         documents = write_documents(settings.gold, documents_folder(settings.lake))
-    context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} marts")
+    context.log.info(f"gold: {settings.gold.name} with {len(written.rows)} tables")
     if documents.changed:
-        context.log.info(f"gold: {len(documents.changed)} documents of inverted OPs are new or changed")
+        context.log.info(f"gold: documents of inverted OPs, new or changed: {len(documents.changed)}")
     with l2.ledger() as ledger:
         write_metrics(settings, ledger)
     return dg.MaterializeResult(

@@ -68,7 +68,7 @@ def status_command(as_of: datetime | None, known_at: datetime | None, as_json: b
         if count := content[table]:
             click.echo(f'\nUnused: {count} of the store\'s records {what} (`l2 sql "from {table}"`).')
     if events:
-        click.echo(f"\n{events} hand-overs wait: the sensor takes them, or `l2 run`.")
+        click.echo(f"\nHand-overs that wait: {events}; the sensor takes them, or `l2 run`.")
 
 
 def _print_past_status(moment: Moment, states: dict[str, int], as_json: bool) -> None:

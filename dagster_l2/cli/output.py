@@ -71,7 +71,10 @@ def print_rows(
         texts = [shown(value) for value in values]
         is_words = any(" " in text for text in texts) and not any(isinstance(v, datetime) for v in values)
         width = max(map(len, texts))
-        least += max(len(name), min(width, _WORDS_WIDTH) if is_words else width)
+        if is_words:
+            longest = max((len(word) for text in texts for word in text.split()), default=0)
+            width = max(longest, min(width, _WORDS_WIDTH))
+        least += max(len(name), width)
         numeric = any(isinstance(value, int | float) for value in values)
         table.add_column(
             Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=not is_words
