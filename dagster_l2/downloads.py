@@ -168,14 +168,15 @@ def reach_request(
         raise WrongUse(f"{sensor!r} is no sensor; name one like REACH-101, or ALL.")
     if descriptor not in DESCRIPTORS:
         raise WrongUse(f"{descriptor!r} is no descriptor; take one of {', '.join(DESCRIPTORS)}.")
-    definition = _definition(rate or {}, max_concurrent_requests, settings.executor_rules)
+    days = (end - start).days + 1
+    definition = _definition(rate or {}, max_concurrent_requests, settings.executor_rules, days)
     first = datetime(start.year, start.month, start.day, tzinfo=UTC)
     wishes = wishes or Wishes()
     if wishes.availability_floor is None and settings.availability_floor:
         wishes = replace(wishes, availability_floor=settings.availability_floor)
     return JobRequest(
         definition=definition,
-        windows=[Window(first + i * DAY, first + (i + 1) * DAY) for i in range((end - start).days + 1)],
+        windows=[Window(first + i * DAY, first + (i + 1) * DAY) for i in range(days)],
         source_params={
             "url": udl_address(settings),
             "sensor": None if sensor == ALL else sensor,
@@ -193,7 +194,7 @@ def reach_request(
 
 
 def _definition(
-    rate: Mapping[str, float], at_once: int | None, executor: Mapping[str, str | int]
+    rate: Mapping[str, float], at_once: int | None, executor: Mapping[str, str | int], days: int
 ) -> JobDefinition:
     path = REPOSITORY / "jobs" / "reach.yaml"
     content = load_definition(path).model_dump(mode="json")
@@ -203,8 +204,9 @@ def _definition(
         content["rate"]["initial"] = max(low, min(content["rate"]["initial"], high))
     content["executor"] |= executor
     if at_once is not None:
-        # Two days at once where there is room for it: one is fetched while the other is written.
-        workers = min(content["executor"]["workers"], at_once)
+        # Two days at once where there is room for it: one is fetched while the other is written. A day
+        # alone has one worker, whose requests are all that may be under way.
+        workers = min(content["executor"]["workers"], at_once, days)
         content["executor"] |= {"workers": workers, "in_flight": at_once // workers}
     return parse_definition(content, "The rate" if rate else path.name)
 

@@ -20,6 +20,7 @@ WINDOWS_S = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 100, 120, 180, 300, 600, 90
 
 _CALM_ANSWERS = 200
 _CALM_WINDOWS = 10
+_HELD_WINDOWS, _TRIAL_WINDOWS = 3, 2
 _CLOSE_S = 0.15
 _GROW_FIRST_S = 30.0
 _FINE_S, _FINE_FIRST_S = 5.0, 60.0
@@ -134,8 +135,10 @@ class Closure:
 class Learned:
     """A quota learned from behaviour, and when one request more than it allows is tried.
 
-    A guess that was too low, or a server that lied once, must not hold us back for ever. Each trial that is
-    admitted doubles the step; each that is turned down doubles the time to the next.
+    A guess that was too low, or a server that lied once, must not hold us back for ever: each request more
+    that is admitted doubles the step. It may have fallen into the next window, where windows are fixed, so a
+    larger number is on trial until some windows of it were admitted. One that does not hold is given up,
+    doubles the time to the next trial, and has the next ones go by single steps.
     """
 
     requests: int
@@ -144,6 +147,8 @@ class Learned:
     step: int = 1
     failures: int = 0
     has_held: bool = False
+    proven: int = 0
+    """What to go back to when the number on trial does not hold; 0: none is on trial."""
 
     @classmethod
     def begin(cls, quota: Quota, now: float) -> Self:
@@ -169,18 +174,38 @@ class Learned:
 
     def rested(self, seconds: float) -> None:
         """Nothing was asked for so long: only time in use says that a quota holds."""
-        if self.is_fine and _IDLE_S < seconds < math.inf:
+        if max(_IDLE_S, 2 * self.seconds) < seconds < math.inf:
             self.grow_at += seconds
 
-    def grown(self, now: float) -> None:
-        """One more than the quota was admitted."""
+    def comes_to_hold(self, calm: int) -> bool:
+        """Whether it holds for the first time, with so many admitted in a row."""
+        if self.has_held or calm < _HELD_WINDOWS * self.requests:
+            return False
+        self.has_held = True
+        return True
+
+    @property
+    def is_testing(self) -> bool:
+        """Whether no more may be tried until the number on trial has held: after a failure, one by one."""
+        return bool(self.proven and self.failures)
+
+    def grow(self, now: float) -> None:
+        """One more than the quota was admitted: now a larger number is on trial."""
+        self.proven = self.proven or self.requests
+        if self.requests >= 2 * self.proven:
+            self.proven = 0  # even two fixed windows would not have let in so many
         self.requests += self.step
-        self.step *= 2
-        self.failures = 0
+        self.step *= 1 if self.failures else 2
         self.grow_at = now
 
+    def holds_on_trial(self, calm: int, now: float) -> None:
+        """So many were admitted in a row since the number was put on trial."""
+        if calm >= _TRIAL_WINDOWS * self.requests:
+            self.proven, self.failures, self.grow_at = 0, min(self.failures, 1), now
+
     def not_grown(self, now: float) -> None:
-        """One more than the quota was turned down."""
+        """More than the quota was turned down."""
         wait = self.first_s * 2.0 ** min(self.failures + 1, 30)
-        self.step, self.failures = 1, self.failures + 1
+        self.requests = self.proven or self.requests
+        self.step, self.failures, self.proven = 1, self.failures + 1, 0
         self.grow_at = now + min(wait, max(_GROW_LAST_S, 4 * self.seconds))

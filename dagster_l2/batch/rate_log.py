@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator
 
 _RESOLUTION = 100
-"""Grants are merged when they lie closer together than this part of their age."""
+_MOST = 1000
+"""More grants than this are merged where they lie closer together than that part of their age: a merged one
+counts as late as its last, which holds up what may follow it a window later."""
 
 _FAR = 10**17
 
@@ -76,19 +78,20 @@ class GrantLog:
                 return moment / 1000
         return None
 
-    def tidy(self, now: float, keep_s: float, latest: float) -> None:
-        """Drop what is older than ``keep_s``, merge what is old, and pull back what lies past ``latest``.
+    def tidy(self, now: float, keep_s: float, latest: float, most: int = _MOST) -> None:
+        """Drop what is older than ``keep_s``, merge when there are many, pull back what lies past ``latest``.
 
         A moment past ``latest`` was written by a clock that has been set back since.
         """
         oldest, newest, present = _ms(now - keep_s), _ms(latest), _ms(now)
         merged: list[list[int]] = []
         start = 0
+        is_long = len(self._entries) > most
         for moment, count, turned_down in self._entries:
             if moment < oldest:
                 continue
             moment = min(moment, newest)
-            if merged and (moment - start) * _RESOLUTION <= present - moment:
+            if is_long and merged and (moment - start) * _RESOLUTION <= present - moment:
                 merged[-1] = [moment, merged[-1][1] + count, merged[-1][2] + turned_down]
             else:
                 merged.append([moment, count, turned_down])

@@ -16,13 +16,10 @@ from dagster_l2.batch.rate_learning import WINDOWS_S, Closure, Learned, calm_eno
 from dagster_l2.batch.rate_log import GrantLog
 from dagster_l2.batch.rate_terms import Answer, Bound, Kind, RateSettings, Slot
 
-_PROBE_LOST_S = 60.0
-_MISSING_ANSWERS = 5
-_MOST_STRETCH = 12.0
-_HISTORY = 300
-_SHORT_S = 5.0
-_MANY = 5
-_DEAR_S = 5.0
+_PROBE_LOST_S, _DEAR_S = 60.0, 5.0
+_MISSING_ANSWERS, _MANY = 5, 5
+_MOST_STRETCH, _HISTORY = 12.0, 300
+_SHORT_S, _EVEN = 5.0, 0.4
 
 
 @dataclass
@@ -108,7 +105,7 @@ class RateState:
     def _may_try_more(self, now: float, next_at: float) -> bool:
         """Whether one more than the learned quota shows anything: well inside the window, not at its end."""
         learned = self.learned
-        if learned is None or not learned.grow_at <= now >= self.probe_until:
+        if learned is None or learned.is_testing or not learned.grow_at <= now >= self.probe_until:
             return False
         return next_at - now > 2 * margin_s(learned.seconds, self.stretch) + 0.25 * learned.seconds
 
@@ -124,7 +121,7 @@ class RateState:
         for quota in (*settings.quotas, *self.told):
             full = self.log.last_but(quota.requests)
             if full is not None:
-                yield full + quota.seconds + self._spare_s(quota), Bound.QUOTA
+                yield full + quota.seconds + margin_s(quota.seconds, self.stretch), Bound.QUOTA
         if self.budget is not None and not self.told and not settings.quotas:
             # Whole seconds of a reset are too coarse for one who knows the window itself.
             since, left, until = self.budget
@@ -133,21 +130,17 @@ class RateState:
         if self.learned and self.closure is None:
             full = self.log.last_but(self.learned.requests, admitted=True)
             if full is not None:
-                yield full + self.learned.seconds + self._spare_s(self.learned.quota), Bound.LEARNED
-
-    def _spare_s(self, quota: Quota) -> float:
-        """By how much a window is kept longer: a little less in a short one of many, where it costs most."""
-        is_fine = quota.seconds <= _SHORT_S and quota.requests >= _MANY
-        return margin_s(quota.seconds, self.stretch * (0.85 if is_fine else 1.0))
+                seconds = self.learned.seconds
+                yield full + seconds + margin_s(seconds, self.stretch), Bound.LEARNED
 
     def _even_s(self, settings: RateSettings) -> float:
-        """The distance at which requests go evenly through short windows.
+        """The distance at which requests go evenly through a part of a short window.
 
-        A burst a second would leave some of its places unused whenever all workers are busy at once, and
-        each such delay is carried on into every later window. In a long window that is nothing.
+        All at once they would leave places unused whenever all workers are busy, a delay that is carried on
+        into every later window; through all of it, the last few of a day would take a window's time.
         """
         quotas = self.quotas(settings)
-        return max((0.8 / quota.rate for quota in quotas if quota.seconds <= _SHORT_S), default=0.0)
+        return max((_EVEN / quota.rate for quota in quotas if quota.seconds <= _SHORT_S), default=0.0)
 
     # -- answers ------------------------------------------------------------------------------------------
 
@@ -173,13 +166,18 @@ class RateState:
             return
         self.explained = False
         self.calm += 1
-        if self.learned:
-            self.learned.has_held |= self.calm >= 3 * self.learned.requests
+        learned = self.learned
+        if learned and learned.comes_to_hold(self.calm):
+            # It holds us by itself now, so the rate need not feel its way.
+            self._set_rate(settings, settings.maximum, now)
         if self.stretch > 1 and self.calm >= calm_enough(self.quotas(settings)):
             self.stretch, self.calm = max(1.0, 0.9 * self.stretch), 0
-        if slot.kind is Kind.MORE and self.learned:
-            self.learned.grown(now)
-            if self.learned.quota.rate >= settings.maximum:
+        if learned and learned.proven:
+            learned.holds_on_trial(self.calm, now)
+        if learned and slot.kind is Kind.MORE:
+            learned.grow(now)
+            self.calm = 0
+            if learned.quota.rate >= settings.maximum:
                 self.learned = None
         limiting = answer.waited and slot.bound is Bound.RATE
         if limiting and slot.epoch == self.epoch and at > self.grown_at and self._may_grow(settings, now):
@@ -248,7 +246,7 @@ class RateState:
         """One congestion event: everything granted before it is known belongs to it, by the epoch."""
         self.epoch += 1
         self.calm = 0
-        explained = self.closure is None and not self.explained and self._is_explained(settings, at)
+        explained = self.closure is None and not self.explained and self._is_explained(settings, at, now)
         # What a learned quota explains has corrected it, and it goes on holding us.
         least = min(self._known_rate(), self.rate) if explained else 0.0
         self._set_rate(settings, max(self.rate * settings.decrease, least), now)
@@ -260,7 +258,7 @@ class RateState:
         else:
             self.closure.turned_down(at, self.log)
 
-    def _is_explained(self, settings: RateSettings, at: float) -> bool:
+    def _is_explained(self, settings: RateSettings, at: float, now: float) -> bool:
         """Whether a known quota was all but used up; corrects its margin, or the number of a learned one."""
         for quota in (*settings.quotas, *self.told):
             span = quota.seconds + 2 * margin_s(quota.seconds, self.stretch)
@@ -270,6 +268,9 @@ class RateState:
         learned = self.learned
         if learned is None:
             return False
+        if learned.proven:
+            learned.not_grown(now)
+            return True
         span = learned.seconds + margin_s(learned.seconds, self.stretch)
         count = self.log.count(at - span, at, admitted=True)
         wider = learned.seconds + 3 * margin_s(learned.seconds, self.stretch)
@@ -325,8 +326,7 @@ class RateState:
             self.history.append((round(now, 3), round(rate, 6)))
             if len(self.history) > _HISTORY:
                 # Every second point of the older half goes: the recent past stays exact.
-                half = _HISTORY // 2
-                self.history[:half] = self.history[:half:2]
+                self.history[: _HISTORY // 2] = self.history[: _HISTORY // 2 : 2]
 
     def _tidy(self, settings: RateSettings, now: float, ahead_s: float) -> None:
         """Forget what no rule needs, and mend what a clock that was set back has left in the future."""

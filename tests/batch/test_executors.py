@@ -169,6 +169,8 @@ def test_the_settings_choose_who_works_on_a_download(
     assert (rules.kind, rules.workers) == ("slurm", 7)
     few = reach_request(settings, day, day, max_concurrent_requests=2).definition.executor
     assert few.workers * few.in_flight == 2
+    alone = reach_request(settings, day, day, max_concurrent_requests=8).definition.executor
+    assert (alone.workers, alone.in_flight) == (1, 8)
     command = ["download", "reach", "--start", "2025-01-01", "--end", "2025-01-01"]
     for options in ([], ["--dry-run"]):
         with pytest.raises(SystemExit) as ended:

@@ -39,7 +39,7 @@ def test_tidying_forgets_no_grant_early(grants: list[float], number: int) -> Non
     log = GrantLog()
     for grant in grants:
         log.add(grant)
-    log.tidy(now=600.0, keep_s=400.0, latest=600.0)
+    log.tidy(now=600.0, keep_s=400.0, latest=600.0, most=5)
     kept = sorted(grant for grant in grants if grant >= 200.0)
     assert len(log) == len(kept)
     exact = kept[-number] if number <= len(kept) else None
@@ -47,6 +47,14 @@ def test_tidying_forgets_no_grant_early(grants: list[float], number: int) -> Non
     assert (counted is None) == (exact is None)
     if exact is not None and counted is not None:
         assert exact <= counted <= exact + 0.02 * (600 - exact)
+
+
+def test_a_burst_is_not_held_up_by_its_own_end_a_window_later() -> None:
+    log = GrantLog()
+    for part in range(100):
+        log.add(part / 200)
+    log.tidy(now=60.0, keep_s=130.0, latest=61.0)
+    assert log.last_but(100) == 0.0
 
 
 def test_hours_at_full_rate_stay_small() -> None:

@@ -117,19 +117,26 @@ def test_a_day_arrives_whole_and_in_time(quota: Quota, kind: str, says: str) -> 
     assert second.seconds <= 1.05 * ideal_s(quota)
 
 
-@pytest.mark.parametrize("kind", ["sliding", "fixed"])
-@pytest.mark.parametrize("says", ["retry_after", "lying"])
-def test_a_known_rate_wins_on_the_second_day_whatever_headers_say(kind: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("quota", "kind", "says"),
+    [
+        (Quota(10, 1), "sliding", "lying"),
+        (Quota(10, 1), "fixed", "retry_after"),
+        (Quota(3, 1), "fixed", "retry_after"),
+        (Quota(2, 1), "fixed", "bare"),
+    ],
+)
+def test_a_known_rate_wins_on_the_second_day_whatever_headers_say(quota: Quota, kind: str, says: str) -> None:
     """With eight workers and leases of a second, as the downloader has them."""
-    quota, kept = Quota(10, 1), object()
+    kept: object = None
     for day in range(2):
         server = QuotaServer(quota, kind, says, phase=0.74)
         start = DAY_ONE + day * 86_400
         done = simulate(server, workers=8, lease_s=1.0, seed=2, kept=kept, start=start)
         kept = done.kept
     assert done.arrived == 288
-    assert done.turned_down == 0
-    assert done.seconds <= 1.06 * ideal_s(quota, workers=8)
+    assert done.turned_down <= 1  # a trial of one more, which passes for no larger quota in fixed windows
+    assert done.seconds <= 1.05 * ideal_s(quota, workers=8)
 
 
 @pytest.mark.parametrize("quota", [Quota(30, 60), Quota(1, 100), Quota(1, 7)])
