@@ -204,8 +204,7 @@ def _definition(
         content["rate"]["initial"] = max(low, min(content["rate"]["initial"], high))
     content["executor"] |= executor
     if at_once is not None:
-        # Two days at once where there is room for it: one is fetched while the other is written. A day
-        # alone has one worker, whose requests are all that may be under way.
+        # Two days at once where there is room: one is fetched while the other is written. One has all.
         workers = min(content["executor"]["workers"], at_once, days)
         content["executor"] |= {"workers": workers, "in_flight": at_once // workers}
     return parse_definition(content, "The rate" if rate else path.name)

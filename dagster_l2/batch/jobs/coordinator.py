@@ -6,6 +6,7 @@ Several processes may run the same job: they join one, and whoever is last start
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import json
 import logging
@@ -164,6 +165,9 @@ class Jobs:
         OSError
             When the disk refuses; likewise.
         """
+        # What was imported stays: looking through it for garbage holds all requests up for a tenth of a
+        # second, and those of the next window then come too soon after them.
+        gc.freeze()
         source = self._source(request)
         try:
             joined = self._running(self._identity(request, source))
