@@ -5,6 +5,7 @@ It serves who looks often, such as the service. How the queue is ranked is in ``
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -127,6 +128,7 @@ class Live:
         seen.presents = self._ledger.present_all()
         seen.said = self._ledger.latest_annotations(SAID)
         self._tell(seen, seen.presents)
+        set_aside()
         return seen
 
     def _renew(self, gold: tuple[int, ...] | None, ids: tuple[int, int], now: float) -> None:
@@ -157,6 +159,18 @@ class Live:
                 seen.rows[op_id] = row
         seen.queue = put_in_order([dict(row) for row in seen.rows.values()])
         seen.programs = [seen.program_rows[op_id] for op_id in sorted(seen.program_rows)]
+
+
+def set_aside() -> None:
+    """Keep what lives now out of the way of the garbage collector, which else goes through all of it.
+
+    Each time it does, all readers wait (docs/benchmarks.md). What is replaced later is freed without the
+    collector, since nothing that is kept refers back to itself. Garbage that does, and was in use when it
+    was set aside, is collected the next time.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _program(present: Present, facts: Mapping[str, object]) -> Row:

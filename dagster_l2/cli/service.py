@@ -27,6 +27,7 @@ def serve_command(host: str, port: int | None) -> None:
     a server that speaks HTTPS.
     """
     settings = load_settings()
+    from dagster_l2.live import set_aside
     from dagster_l2.service import Limits, serve, service_app
     from dagster_l2.serving import Serving
 
@@ -34,7 +35,9 @@ def serve_command(host: str, port: int | None) -> None:
     refuse_taken(host, wanted, "The service")
     with Serving(settings) as doors:
         click.echo(f"The service answers at http://{host}:{wanted} (Ctrl-C stops it).", err=True)
-        serve(service_app(doors, Limits(per_second=settings.service_rate_max)), host, wanted)
+        app = service_app(doors, Limits(per_second=settings.service_rate_max))
+        set_aside()
+        serve(app, host, wanted)
 
 
 @click.group("token")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
+import weakref
 from urllib.parse import quote
 
 import duckdb
@@ -376,3 +378,21 @@ def test_what_others_committed_out_of_order_is_seen_when_all_is_read_anew(world,
         assert {row["op_id"]: row["priority"] for row in live.queue()}[op] == 9
     assert world.ledger.latest_ids() == ids
     live.close()
+
+
+def test_what_is_kept_is_out_of_the_collectors_way_and_garbage_is_not_kept_with_it(world, monkeypatch):
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    in_use = Cycle()
+    garbage = weakref.ref(in_use)
+    live = live_module.Live(world.ledger, OpenGold(world.settings.gold))
+    kept = next(row for row in live.programs() if row["instruments"])
+    assert gc.is_tracked(kept)
+    assert not any(walked is kept for walked in gc.get_objects())
+    del in_use
+    monkeypatch.setattr(live_module, "_WHOLE_AFTER_S", -1.0)
+    live.programs()
+    live.close()
+    assert garbage() is None
