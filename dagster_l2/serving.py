@@ -80,13 +80,16 @@ class Serving:
         except NoGold:
             datasets = []
         history = history_rows(self.ledger, op_id)
-        ids = dict.fromkeys(step["inversion_id"] for step in history if step["inversion_id"])
+        steps_of: dict[str, list[Row]] = {}
+        for step in history:
+            if step["inversion_id"]:
+                steps_of.setdefault(step["inversion_id"], []).append(step)
         return {
             **content,
             "datasets": datasets,
             "history": history,
             "package": self._package(op_id),
-            "inversions": [_inversion(inversion_id, op_id, history) for inversion_id in ids],
+            "inversions": [_inversion(name, op_id, steps) for name, steps in steps_of.items()],
         }
 
     def picture(self, op_id: str) -> Path | None:
@@ -104,11 +107,8 @@ class Serving:
         op_id = self.ledger.op_of_inversion(inversion_id)
         if op_id is None:
             return None
-        history = history_rows(self.ledger, op_id)
-        return {
-            **_inversion(inversion_id, op_id, history),
-            "steps": [step for step in history if step["inversion_id"] == inversion_id],
-        }
+        steps = [step for step in history_rows(self.ledger, op_id) if step["inversion_id"] == inversion_id]
+        return {**_inversion(inversion_id, op_id, steps), "steps": steps}
 
     def inversions(self, offset: int, limit: int) -> tuple[list[Row], int]:
         """Inversions as of the last pass, newest claim first, and how many there are; none before it."""
@@ -156,9 +156,8 @@ class Serving:
             return None
 
 
-def _inversion(inversion_id: str, op_id: str, history: list[Row]) -> Row:
-    """What the history of an OP tells of one of its inversions; a later word counts more than an earlier."""
-    steps = [step for step in history if step["inversion_id"] == inversion_id]
+def _inversion(inversion_id: str, op_id: str, steps: list[Row]) -> Row:
+    """What its steps tell of an inversion; a later word counts more than an earlier."""
     said: Row = {}
     for step in steps:
         said |= {name: value for name, value in step["details"].items() if value is not None}

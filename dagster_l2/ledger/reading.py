@@ -82,7 +82,7 @@ class Reading(Base):
     def history(self, op_id: str) -> list[Transition]:
         """All transitions of an OP, oldest first; raises `UnknownOp` for one without."""
         with self._database.reading() as connection:
-            rows = [_transition(row) for row in connection.execute(_history(op_id))]
+            rows = [_transition(row) for row in connection.execute(_history(op_id)).all()]
         if not rows:
             known(None, op_id)
         return rows
