@@ -59,7 +59,10 @@ class Access:
         if self._requests is not None:
             self._slow_down(self._requests, token.token_id)
         if ROLES.index(token.role) < ROLES.index(role):
-            raise HTTPException(403, f"{token.name} has a {token.role}'s token; this takes a {role}'s.")
+            article = "an" if role == "operator" else "a"
+            raise HTTPException(
+                403, f"{token.name} has a {token.role}'s token; this takes {article} {role}'s."
+            )
         return token
 
     @staticmethod

@@ -14,13 +14,16 @@ from dagster_l2.ledger import State
 from dagster_l2.service.calendars import calendar_of
 from dagster_l2.service.doors import Row
 from dagster_l2.service.pages import PAGE, Pages, neighbours
-from dagster_l2.service.reads import chosen, late_by_responsible
+from dagster_l2.service.reads import Once, chosen, late_by_responsible
 
 _PEOPLE = 20
 """Who is on one page of what is overdue."""
 
 _LONGEST = 25
 """What is shown of what one of them is late with."""
+
+_NO_PROPOSAL = "not known"
+"""What stands for the proposal of OPs that gold knows none of."""
 
 Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 
@@ -62,28 +65,33 @@ def _queue(router: APIRouter, pages: Pages) -> None:
 
 
 def _overdue(router: APIRouter, pages: Pages) -> None:
+    late_groups = Once(_late_groups)
+
     @router.get("/board/overdue")
     def overdue(request: Request, offset: Offset = 0) -> Response:
         who = pages.signed_in(request)
-        late = [row for row in pages.doors.queue() if row["is_overdue"]]
-        counts = list(late_by_responsible(late).items())
-        of_each: dict[str, list[Row]] = {name: [] for name, _count in counts[offset : offset + _PEOPLE]}
-        for row in late:
-            if row["responsible"] in of_each:
-                of_each[row["responsible"]].append(row)
-        groups = [
-            {"name": name, "total": len(rows), "rows": heapq.nsmallest(_LONGEST, rows, key=_days_left)}
-            for name, rows in of_each.items()
-        ]
+        groups = late_groups(pages.doors.queue())
         return pages.page(
             "overdue",
             who,
-            groups=groups,
-            total=len(late),
-            people=len(counts),
+            groups=groups[offset : offset + _PEOPLE],
+            total=sum(group["total"] for group in groups),
+            people=len(groups),
             offset=offset,
-            **neighbours("/board/overdue", {}, "offset", offset, len(counts), _PEOPLE),
+            **neighbours("/board/overdue", {}, "offset", offset, len(groups), _PEOPLE),
         )
+
+
+def _late_groups(queue: list[Row]) -> list[Row]:
+    """Who is late, who is most so first, with the longest of what each is late with."""
+    late = [row for row in queue if row["is_overdue"]]
+    of_each: dict[str, list[Row]] = {name: [] for name in late_by_responsible(late)}
+    for row in late:
+        of_each[row["responsible"]].append(row)
+    return [
+        {"name": name, "total": len(rows), "rows": heapq.nsmallest(_LONGEST, rows, key=_days_left)}
+        for name, rows in of_each.items()
+    ]
 
 
 def _days_left(row: Row) -> float:
@@ -92,12 +100,12 @@ def _days_left(row: Row) -> float:
 
 
 def _proposals(router: APIRouter, pages: Pages) -> None:
+    by_proposal = Once(_states_by_proposal)
+
     @router.get("/board/proposals")
     def proposals(request: Request, offset: Offset = 0) -> Response:
         who = pages.signed_in(request)
-        counts: dict[str, Counter[str]] = {}
-        for row in pages.doors.programs():
-            counts.setdefault(row["proposal_id"] or "not known", Counter())[row["state"]] += 1
+        counts = by_proposal(pages.doors.programs())
         rows = [
             {"proposal_id": name, "total": counts[name].total(), **counts[name]}
             for name in sorted(counts)[offset : offset + PAGE]
@@ -111,6 +119,40 @@ def _proposals(router: APIRouter, pages: Pages) -> None:
             states=[one.value for one in State],
             **neighbours("/board/proposals", {}, "offset", offset, len(counts)),
         )
+
+    @router.get("/board/programs")
+    def programs(
+        request: Request,
+        proposal: Annotated[str, Query(max_length=200)] = "",
+        state: Annotated[str, Query(max_length=20)] = "",
+        offset: Offset = 0,
+    ) -> Response:
+        """The OPs of a proposal, of one state where asked: also those that wait for nobody."""
+        who = pages.signed_in(request)
+        rows = [
+            row
+            for row in pages.doors.programs()
+            if (not proposal or (row["proposal_id"] or _NO_PROPOSAL) == proposal)
+            and (not state or row["state"] == state)
+        ]
+        asked = {"proposal": proposal, "state": state}
+        return pages.page(
+            "programs",
+            who,
+            rows=rows[offset : offset + PAGE],
+            total=len(rows),
+            offset=offset,
+            proposal=proposal,
+            state=state,
+            **neighbours("/board/programs", asked, "offset", offset, len(rows)),
+        )
+
+
+def _states_by_proposal(programs: list[Row]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    for row in programs:
+        counts.setdefault(row["proposal_id"] or _NO_PROPOSAL, Counter())[row["state"]] += 1
+    return counts
 
 
 def _inversions(router: APIRouter, pages: Pages) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Response
 
@@ -24,6 +25,7 @@ from dagster_l2.service.shapes import (
 )
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+Found = TypeVar("Found")
 _Responses = dict[int | str, dict[str, Any]]
 
 _REFUSALS: _Responses = {401: {"model": Refusal}, 422: {"model": Refusal}, 429: {"model": Refusal}}
@@ -132,15 +134,7 @@ def _programs(router: APIRouter, doors: Doors) -> None:
 
 
 def _queue(router: APIRouter, doors: Doors) -> None:
-    counted: tuple[list[Row], dict[str, int]] | None = None
-
-    def late(rows: list[Row]) -> dict[str, int]:
-        """Counted once for each state of the queue: most who ask find that nobody moved."""
-        nonlocal counted
-        before = counted
-        if before is None or before[0] is not rows:
-            counted = before = rows, late_by_responsible(rows)
-        return before[1]
+    late = Once(late_by_responsible)
 
     @router.get("/queue", responses=_with(Queue))
     def queue(
@@ -155,6 +149,21 @@ def _queue(router: APIRouter, doors: Doors) -> None:
         """Who does what next, best first; a role is one of pipeline, operator and scientist."""
         rows = chosen(doors.queue(), whom=whom, states=state, overdue=overdue)
         return as_json({"items": rows[offset : offset + limit], "total": len(rows), "overdue": late(rows)})
+
+
+class Once(Generic[Found]):
+    """What is found in shared rows, looked for once while nobody moves and the same list is handed out."""
+
+    def __init__(self, look: Callable[[list[Row]], Found]) -> None:
+        self._look = look
+        self._last: tuple[list[Row], Found] | None = None
+
+    def __call__(self, rows: list[Row]) -> Found:
+        """What is in these rows; it is shared, too."""
+        last = self._last
+        if last is None or last[0] is not rows:
+            self._last = last = rows, self._look(rows)
+        return last[1]
 
 
 def chosen(rows: list[Row], *, whom: str | None, states: list[State] | None, overdue: bool) -> list[Row]:

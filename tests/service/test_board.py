@@ -104,7 +104,7 @@ def test_the_page_of_an_op_tells_criteria_fields_datasets_and_inversions_with_un
     assert ends[0]["x"] + ends[0]["width"] > ends[1]["x"] + ends[1]["width"]
     assert "→ 28.2 m" in plot.text_content(), "What lies off the axis is said."
     assert page.get_by_role("img", name="solar disk").count() == 1
-    box = page.locator("rect.field").bounding_box()
+    box = page.locator(".disk rect.field").bounding_box()
     sun = page.locator("circle.sun").bounding_box()
     assert box["x"] < sun["x"] + sun["width"] / 2, "East is left."
     assert box["y"] < sun["y"] + sun["height"] / 2, "North is up."
@@ -243,6 +243,7 @@ PATHS = (
     "/board/overdue",
     "/board/inversions",
     "/board/proposals",
+    "/board/programs?proposal=pid_1_1",
     "/board/scans",
     "/board/scans/windows?source=metadata_store",
     "/board/scans/rejected",
@@ -296,9 +297,16 @@ def test_the_other_lists_tell_what_queue_ledger_and_gold_do(world):
         assert overdue.status_code == proposals.status_code == 200
         totals = [
             int(number)
-            for number in re.findall(r'scope="row">[^<]*</th><td class="number">(\d+)', proposals.text)
+            for number in re.findall(
+                r'scope="row"><a [^>]*>[^<]*</a></th><td class="number">(\d+)', proposals.text
+            )
         ]
         assert sum(totals) == len(world.ledger.present_all())
+        counted = re.findall(r'href="(/board/programs[^"]*state=(\w+))">(\d+)', proposals.text)
+        assert {state for _path, state, _number in counted} >= {"Discovered", "Published"}
+        for path, state, number in counted:
+            of_it = rita.get(path.replace("&amp;", "&")).text
+            assert re.findall(r'<span class="state [^>]*>(\w+)<', of_it) == [state] * int(number)
         inversions = re.findall(r'scope="row">(inv[^<]*)<', rita.get("/board/inversions").text)
         assert inversions == [f"inv.{number:06d}" for number in reversed(range(20))], "The newest first."
         for path in ("/board?state=Lost&for=nobody", "/board?offset=5000"):
