@@ -6,6 +6,7 @@ nothing is lost or taken twice. Who may say ready, and of what, is the ledger's.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import uuid
@@ -112,7 +113,10 @@ def inbox_folder(settings: Settings) -> Path:
 
 def take_in(settings: Settings, ledger: Ledger) -> list[Receipt]:
     """Take in what waits at all doors; a bus that is down is logged, and holds up no other door."""
-    receipts = list(take_files(ledger, inbox_folder(settings), settings.operator_names))
+    inbox = inbox_folder(settings)
+    with contextlib.suppress(OSError):  # so that whoever drops a file finds it
+        inbox.mkdir(parents=True, exist_ok=True)
+    receipts = list(take_files(ledger, inbox, settings.operator_names))
     if settings.bus_url is not None:
         url = settings.bus_url.get_secret_value()
         try:

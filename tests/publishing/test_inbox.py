@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from publishing_world import OP, PACKAGE, World
 
-from dagster_l2.doors import take_files
+from dagster_l2.doors import take_files, take_in
 from dagster_l2.ledger import Receipt, Verdict
 from dagster_l2.orders import read_checksums
+from dagster_l2.settings import Settings
 
 DROP = Path(__file__).parents[2] / "contrib" / "l2-drop.py"
 OPERATORS = frozenset({"operator"})
@@ -48,7 +49,7 @@ def drop(world: World, name: str, body: str | dict[str, Any]) -> list[Receipt]:
 
 def test_a_dropped_file_becomes_an_event_once(world: World) -> None:
     inversion_id = working(world)
-    (world.folder / "inbox").mkdir()
+    assert take_in(Settings(data_dir=world.folder), world.ledger) == []  # which makes the inbox
     (world.folder / "inbox" / ".half.json").write_text("{")
     made = world.folder / "made"
     made.mkdir()
