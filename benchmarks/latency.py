@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.doors import take_files
-from dagster_l2.homecoming import Places
 from dagster_l2.ledger import Ledger, State, Verdict
+from dagster_l2.pipeline.doors import take_files
+from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.steps import publish_inverted, settle_events
 from dagster_l2.products import SyntheticShape, write_products
 from dagster_l2.publishing import Outbox, PublishArea
-from dagster_l2.steps import publish_inverted, settle_events
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, generate, store_app
 

@@ -18,9 +18,9 @@ import polars as pl
 
 from dagster_l2.assets.export import ROWS_PER_FILE, exported_table
 from dagster_l2.batch import job_tasks_table
-from dagster_l2.downloads import reach_table
 from dagster_l2.lake import BronzeTable, Claim
 from dagster_l2.ledger import EDGES
+from dagster_l2.pipeline.downloads import reach_table
 from dagster_l2.products import FITTED_FILE, MODEL_FILE, OBSERVED_FILE, QUANTITIES
 from dagster_l2.sources import ScanTables
 from dagster_l2.store import DATASETS, EXPERIMENTS, PROCESSING_CANDIDATES, content_hashes, parse_records

@@ -22,11 +22,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagster_l2.batch import Clock, DatabaseRates, Limiter, RateSettings, open_engine, rate_key
-from dagster_l2.downloads import open_jobs, reach_request
+from dagster_l2.pipeline.downloads import open_jobs, reach_request
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import Settings
 from dagster_l2.sources import Reach, UdlClient
 from dagster_l2.store.server import LocalStoreServer, ReachFleet, udl_app
-from dagster_l2.wiring import open_ledger
 
 IN_FLIGHT = 8
 SATELLITES, CADENCE_S = 2, 60

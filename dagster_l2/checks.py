@@ -6,7 +6,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dagster_l2.assets.tables import counts_table, rows_table
-from dagster_l2.queue import by_responsible, named
+from dagster_l2.pipeline.queue import by_responsible, named
 from dagster_l2.resources import L2, rows_of
 from dagster_l2.sources import ScanTables
 

@@ -19,12 +19,12 @@ from dagster_dbt import DbtCliResource
 from dagster_duckdb import DuckDBResource
 from packaging.version import Version
 
-from dagster_l2.errors import L2Error, one_sentence_of
+from dagster_l2.base.errors import L2Error, one_sentence_of
 from dagster_l2.ledger import Ledger
+from dagster_l2.pipeline.wiring import open_ledger, open_store, store_name
 from dagster_l2.project import warehouse_project
 from dagster_l2.settings import Settings
 from dagster_l2.store import StoreClient
-from dagster_l2.wiring import open_ledger, open_store, store_name
 
 
 class L2:

@@ -13,9 +13,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dagster_l2.errors import WrongUse
-from dagster_l2.files import write_json
-from dagster_l2.logs import LogFormat, log_as
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.files import write_json
+from dagster_l2.base.logs import LogFormat, log_as
 from dagster_l2.setting_kinds import (
     PREFIX,
     Folder,

@@ -14,7 +14,7 @@ def _():
     import matplotlib.pyplot as plt
     from matplotlib.patches import Circle, Patch, Rectangle
 
-    from dagster_l2.gold import read_gold
+    from dagster_l2.pipeline.gold import read_gold
     from dagster_l2.settings import load_settings
 
     plt.rcParams.update(

@@ -19,17 +19,17 @@ import pytest
 import sqlalchemy as sa
 from aiosmtpd.controller import Controller
 
-from dagster_l2.alerts import FailedRun, tell, ways_of
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.batch import batch_attempts
 from dagster_l2.cli import _run
-from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.ledger import Delivery, Ledger, State
-from dagster_l2.outcomes import INTERRUPTED, failed_runs, forget_old_runs
+from dagster_l2.operations.alerts import FailedRun, tell, ways_of
+from dagster_l2.operations.outcomes import INTERRUPTED, failed_runs, forget_old_runs
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.sensors import build_alert_sensor
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.sources import TooManyMissing
-from dagster_l2.wiring import open_ledger
 
 pytestmark = pytest.mark.xdist_group("dagster")
 

@@ -12,17 +12,17 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from dagster_l2 import files
 from dagster_l2.assets.export import export_rows, exported_table
-from dagster_l2.backups import BackupFailed, back_up, restore
+from dagster_l2.base import files
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.files import sha256
 from dagster_l2.cli import _run
-from dagster_l2.errors import WrongUse
-from dagster_l2.files import sha256
 from dagster_l2.lake import BronzeTable, committed_files
 from dagster_l2.ledger import Ledger, LedgerUnavailable, State
+from dagster_l2.operations.backups import BackupFailed, back_up, restore
+from dagster_l2.operations.shelves import BadBackup
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import RESTORE_MARK, Settings, SettingsError, load_settings
-from dagster_l2.shelves import BadBackup
-from dagster_l2.wiring import open_ledger
 
 
 @pytest.fixture

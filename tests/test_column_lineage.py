@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dagster_l2.column_lineage import LineageCache, column_origins
+from dagster_l2.assets.column_lineage import LineageCache, column_origins
 
 COLUMNS = {
     "main": {"a": {"id": "VARCHAR", "x": "DOUBLE"}, "b": {"id": "VARCHAR", "y": "DOUBLE"}},

@@ -21,8 +21,8 @@ from dagster_dbt import DbtProject
 from dagster_l2 import jobs, project, sensors
 from dagster_l2.build import build_defs
 from dagster_l2.cli.runner import OF_THE_CODE_LOCATION
-from dagster_l2.holds import approve, note_waiting
 from dagster_l2.ledger import Ledger, State
+from dagster_l2.pipeline.holds import approve, note_waiting
 from dagster_l2.settings import REPOSITORY, load_settings
 
 pytestmark = pytest.mark.xdist_group("dagster")
@@ -237,7 +237,7 @@ import os, sys, dagster as dg
 from dagster_l2 import sensors
 from dagster_l2.build import build_defs
 from dagster_l2.cli.runner import LAUNCHED_BY, _bury_the_dead, _run_lock, prepare_dagster_home
-from dagster_l2.files import only_one
+from dagster_l2.base.files import only_one
 from dagster_l2.settings import load_settings
 settings = load_settings()
 prepare_dagster_home(settings)

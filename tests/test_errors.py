@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagster_l2.errors import L2Error, error_class, one_sentence_of
+from dagster_l2.base.errors import L2Error, error_class, one_sentence_of
 from dagster_l2.store import StoreRefused, StoreUnreachable
 
 

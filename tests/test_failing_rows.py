@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dagster_l2.failing_rows import failing_rows, in_words
+from dagster_l2.assets.failing_rows import failing_rows, in_words
 from dagster_l2.project import warehouse_project
 
 

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from dagster_l2.base.logs import JsonLines, TextLines
+from dagster_l2.base.telemetry import Tally, at_work_on, carried, count, merged_series, sums, tallying
 from dagster_l2.batch import RunSummary
-from dagster_l2.downloads import download_reach, reach_request
 from dagster_l2.ledger import Ledger
-from dagster_l2.logs import JsonLines, TextLines
-from dagster_l2.metrics import write_metrics
+from dagster_l2.pipeline.downloads import download_reach, reach_request
+from dagster_l2.pipeline.metrics import write_metrics
 from dagster_l2.settings import REPOSITORY, Settings, load_settings
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
 from dagster_l2.store.server.reach_generate import ReachFleet
-from dagster_l2.telemetry import Tally, at_work_on, carried, count, merged_series, sums, tallying
 
 TOKEN = "c2VjcmV0OnNlY3JldA=="
 

@@ -30,7 +30,7 @@ ROOMS = {
     "rules",
     "service",
 }
-LEAVES = {"columns", "errors", "files", "listening", "ranges", "telemetry"}
+LEAF = "base"
 ARROWS: dict[str, set[str]] = {
     "store": set(),
     "lake": set(),
@@ -43,6 +43,9 @@ ARROWS: dict[str, set[str]] = {
     "rules": {"lake"},
     "service": {"ledger"},
 }
+# What composes the rooms, lowest first; each knows those before it, and the settings. Dagster's records of
+# failed runs are looked at by the last alone.
+COMPOSITIONS = ("pipeline", "answers", "operations")
 # The migrations make the tables of every room, so that one database has one history of its schema.
 EXCEPTIONS = {("ledger/migrations/env.py", "batch")}
 
@@ -71,12 +74,30 @@ def test_a_room_imports_only_along_the_arrows(room: str) -> None:
             assert parts[0] not in {"dagster", "dagster_dbt", "dagster_duckdb"}, f"{path} imports {name}"
             if parts[0] != "dagster_l2" or len(parts) < 2:
                 continue
-            if parts[1] in LEAVES or parts[1] == room:
+            if parts[1] in {LEAF, room}:
                 continue
             where = str(path.relative_to(PACKAGE))
             if (where, parts[1]) in EXCEPTIONS:
                 continue
             assert parts[1] in ARROWS[room], f"{where} imports {name}"
+
+
+def test_what_all_rooms_use_knows_no_room() -> None:
+    for path in modules_of(LEAF):
+        for name in imports(path):
+            parts = name.split(".")
+            assert parts[0] != "dagster_l2" or parts[1:2] in ([], [LEAF]), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("level", range(len(COMPOSITIONS)))
+def test_compositions_know_what_is_below_them(level: int) -> None:
+    known = ROOMS | {LEAF, "settings", *COMPOSITIONS[: level + 1]}
+    for path in modules_of(COMPOSITIONS[level]):
+        for name in imports(path):
+            parts = name.split(".")
+            is_dagster = parts[0] in {"dagster", "dagster_dbt", "dagster_duckdb"}
+            assert not is_dagster or COMPOSITIONS[level] == "operations", f"{path} imports {name}"
+            assert parts[0] != "dagster_l2" or len(parts) < 2 or parts[1] in known, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))

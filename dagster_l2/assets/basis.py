@@ -7,7 +7,7 @@ from typing import Any
 
 from dagster_duckdb import DuckDBResource
 
-from dagster_l2.deciding import Basis, files_fingerprint
+from dagster_l2.pipeline.deciding import Basis, files_fingerprint
 from dagster_l2.resources import rows_of
 from dagster_l2.rules import keep_book, read_book
 

@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from dagster_l2.assets.tables import changes_table
+from dagster_l2.base.telemetry import Speed
 from dagster_l2.lake import Changes
+from dagster_l2.pipeline.scans import one_scan, scan_all
 from dagster_l2.resources import L2, one_sentence
-from dagster_l2.scans import one_scan, scan_all
 from dagster_l2.sources import ScanReport
-from dagster_l2.telemetry import Speed
 
 DESCRIPTIONS = {
     "datasets": "Every version of every dataset record that the metadata store has shown.",

@@ -13,10 +13,10 @@ import duckdb
 from dagster_dbt import DagsterDbtTranslator
 from dagster_duckdb import DuckDBResource
 
+from dagster_l2.assets.column_lineage import LineageCache, Origins
+from dagster_l2.assets.failing_rows import failing_rows, in_words
 from dagster_l2.assets.tables import rows_table
-from dagster_l2.column_lineage import LineageCache, Origins
-from dagster_l2.failing_rows import failing_rows, in_words
-from dagster_l2.gold import Row
+from dagster_l2.pipeline.gold import Row
 
 _GIVEN_UP = "dbt could not build the warehouse: {}"
 

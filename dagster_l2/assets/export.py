@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import new_job_id
-from dagster_l2.errors import L2Error
 from dagster_l2.lake import BronzeTable, Claim, GrowingTable
 from dagster_l2.ledger import Growing, Ledger
 

@@ -8,8 +8,8 @@ import dagster as dg
 from dagster_l2.assets.ledger import PIPELINE, failed_spec, nothing_failed
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.inputs import package_folder, read_picture
+from dagster_l2.pipeline.staging import stage_next
 from dagster_l2.resources import L2, one_sentence
-from dagster_l2.staging import stage_next
 
 
 @dg.asset(

@@ -18,15 +18,15 @@ from dagster_l2.assets.export import export_rows
 from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
-from dagster_l2.deciding import verdict_of
-from dagster_l2.doors import take_in
-from dagster_l2.files import only_one
-from dagster_l2.homecoming import picture_of
+from dagster_l2.base.files import only_one
 from dagster_l2.ledger import Growing, Ledger, Retries
+from dagster_l2.pipeline.deciding import verdict_of
+from dagster_l2.pipeline.doors import take_in
+from dagster_l2.pipeline.homecoming import picture_of
+from dagster_l2.pipeline.steps import prepare_inputs, publish_inverted, settle_events
+from dagster_l2.pipeline.wiring import open_bus, places_of
 from dagster_l2.publishing import PublishArea
 from dagster_l2.resources import L2, one_sentence, rows_of
-from dagster_l2.steps import prepare_inputs, publish_inverted, settle_events
-from dagster_l2.wiring import open_bus, places_of
 
 PIPELINE = "pipeline"
 

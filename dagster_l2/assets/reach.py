@@ -11,12 +11,12 @@ import dagster as dg
 
 from dagster_l2.assets.pictures import availability_calendar, rate_plot
 from dagster_l2.assets.tables import counts_table, picture, rows_table
+from dagster_l2.base.telemetry import RETRY_CAUSES, Speed
 from dagster_l2.batch import Covered, RunSummary, Wishes, coverage
-from dagster_l2.downloads import download_reach, reach_request
+from dagster_l2.pipeline.downloads import download_reach, reach_request
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.settings import Settings
 from dagster_l2.sources import ALL
-from dagster_l2.telemetry import RETRY_CAUSES, Speed
 
 KEY = dg.AssetKey(["bronze", "reach"])
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", timezone="UTC")

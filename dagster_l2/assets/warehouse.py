@@ -17,12 +17,12 @@ from dagster_l2.assets.basis import drop_basis, keep_basis
 from dagster_l2.assets.dbt_events import BuildEvents
 from dagster_l2.assets.export import exported_tables
 from dagster_l2.assets.tables import counts_table
+from dagster_l2.base.files import only_one
 from dagster_l2.batch import export_job_tasks, job_tasks_table
-from dagster_l2.downloads import reach_table
-from dagster_l2.files import only_one
 from dagster_l2.lake import BronzeTable, Description, register_views, write_gold
-from dagster_l2.metrics import write_metrics
-from dagster_l2.op_documents import documents_folder, write_documents
+from dagster_l2.pipeline.downloads import reach_table
+from dagster_l2.pipeline.metrics import write_metrics
+from dagster_l2.pipeline.op_documents import documents_folder, write_documents
 from dagster_l2.project import warehouse_project
 from dagster_l2.resources import L2, one_sentence
 from dagster_l2.sources import ScanTables

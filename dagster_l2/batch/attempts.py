@@ -17,11 +17,11 @@ from typing import Any
 import polars as pl
 from sqlalchemy import Engine, func, insert, select
 
+from dagster_l2.base.files import step
 from dagster_l2.batch.decide import LastAttempt
 from dagster_l2.batch.readable import READABLE, readable
 from dagster_l2.batch.tables import batch_attempts
 from dagster_l2.batch.windows import Window
-from dagster_l2.files import step
 
 
 class AttemptStatus(enum.StrEnum):

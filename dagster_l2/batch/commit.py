@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from dagster_l2.files import sha256, write_durably, write_json
+from dagster_l2.base.files import sha256, write_durably, write_json
 from dagster_l2.lake import LakeError, ResultManifest, done_path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dagster_l2.columns import UtcDateTime
+from dagster_l2.base.columns import UtcDateTime
 
 metadata = sa.MetaData()
 

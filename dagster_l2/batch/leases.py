@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch.clock import SYSTEM_CLOCK, Clock
 from dagster_l2.batch.rate_state import RateState
 from dagster_l2.batch.rate_tables import rate_leases, rate_limits
 from dagster_l2.batch.rate_terms import RateSettings
 from dagster_l2.batch.source import FailureClass
-from dagster_l2.errors import L2Error
 
 T = TypeVar("T")
 

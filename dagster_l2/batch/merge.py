@@ -18,9 +18,9 @@ from typing import BinaryIO
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import temporary_suffix
 from dagster_l2.batch.pieces import INPUT, Piece, overlap_rows, read_pieces
-from dagster_l2.errors import L2Error
-from dagster_l2.files import temporary_suffix
 
 MEMORY_BYTES = 16 * 2**20
 _GROUP_BYTES = 8 * 2**20

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 
 INPUT = "__input"
 """The column that says which input a row is from; runs between two levels hold it."""

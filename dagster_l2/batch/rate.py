@@ -16,13 +16,13 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.telemetry import count
 from dagster_l2.batch.clock import SYSTEM_CLOCK, Clock
 from dagster_l2.batch.headers import Quota, read_advice
 from dagster_l2.batch.leases import Desk, Held, MemoryRates, RateStore
 from dagster_l2.batch.rate_terms import Answer, Kind, RateSettings, Slot
 from dagster_l2.batch.source import FailureClass
-from dagster_l2.errors import L2Error
-from dagster_l2.telemetry import count
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import enum
 import math
 from dataclasses import dataclass, field
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch.headers import Advice, Quota
-from dagster_l2.errors import WrongUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from dagster_l2.base.columns import UtcDateTime
 from dagster_l2.batch.tables import batch_attempts
-from dagster_l2.columns import UtcDateTime
 
 
 class _Lenient(TypeDecorator[Any]):

@@ -64,7 +64,7 @@ class FetchedChunk:
 class Source(Protocol):
     """Something that can be downloaded in windows of time.
 
-    Every exception that ``fetch`` raises for a reason it knows is an `dagster_l2.errors.L2Error` with an
+    Every exception that ``fetch`` raises for a reason it knows is an `dagster_l2.base.errors.L2Error` with an
     attribute ``failure_class`` (`FailureClass`); anything else is a defect and fails the batch as permanent.
     One whose ``stops_job`` is true, such as a refused token, fails no item: the job stops and can be resumed.
     """

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.batch.jobs.runner import work_on_batch
-from dagster_l2.errors import L2Error, WrongUse
 
 
 def main(arguments: list[str]) -> int:

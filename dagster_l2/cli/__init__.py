@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from dagster_l2.errors import L2Error
+    from dagster_l2.base.errors import L2Error
 
     try:
         outcome = l2.main(args=arguments, prog_name="l2", standalone_mode=False)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 COLUMNS = ("raised_at", "kind", "responsible", "what", "look", "delivered")
 
@@ -23,7 +23,7 @@ def alerts_command(limit: int, as_json: bool) -> None:
     settings = load_settings()
     with open_ledger(settings) as ledger:
         alerts = ledger.alerts(limit=limit or None)
-    from dagster_l2.alerts import ways_of
+    from dagster_l2.operations.alerts import ways_of
 
     if as_json:
         print_json([asdict(alert) for alert in alerts])

@@ -10,8 +10,8 @@ import click
 
 from dagster_l2.cli.output import json_option, print_json
 from dagster_l2.cli.progress import Counter
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 EXTRAS = click.Choice(("products", "published"))
 
@@ -26,7 +26,7 @@ def backup_command(target: Path, extras: tuple[str, ...], as_json: bool) -> None
     A folder is brought up to date: only what is new is copied. Gold is not in it, since the next pass
     makes it anew; neither are staged frames, logs and Dagster's own records.
     """
-    from dagster_l2.backups import back_up
+    from dagster_l2.operations.backups import back_up
 
     settings = load_settings()
     with open_ledger(settings) as ledger, Counter() as counter:
@@ -47,7 +47,7 @@ def backup_command(target: Path, extras: tuple[str, ...], as_json: bool) -> None
 @json_option
 def restore_command(source: Path, files_only: bool, as_json: bool) -> None:
     """Bring a backup into an empty data folder and state database; ended early, run it again."""
-    from dagster_l2.backups import restore
+    from dagster_l2.operations.backups import restore
 
     settings = load_settings(restoring=True)
     with Counter() as counter:

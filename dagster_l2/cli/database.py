@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import STATE_TABLES
 from dagster_l2.cli.output import json_option, print_json, print_rows
 from dagster_l2.cli.progress import Counter
-from dagster_l2.errors import L2Error
 from dagster_l2.ledger import Finding, check_database, upgrade_database
 from dagster_l2.settings import load_settings
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import only_one
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import only_one
 from dagster_l2.settings import load_settings
 
 

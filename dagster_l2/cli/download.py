@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.telemetry import Speed
 from dagster_l2.cli.interrupt import stop_on_interrupt
 from dagster_l2.cli.output import json_option, print_json, print_rows, show_warnings
 from dagster_l2.cli.progress import Counter
-from dagster_l2.errors import L2Error, WrongUse
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.telemetry import Speed
 
 if TYPE_CHECKING:
     from dagster_l2.batch import JobRequest, Planned, RunSummary
-    from dagster_l2.downloads import Standing
+    from dagster_l2.pipeline.downloads import Standing
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -75,7 +75,7 @@ def reach_command(
     request = _request(settings, start, end, **wishes)
     if form != "parquet" and output_dir is None:
         raise WrongUse(f"Bronze is parquet; say with --output-dir where the {form} files are to go.")
-    from dagster_l2.downloads import plan_reach
+    from dagster_l2.pipeline.downloads import plan_reach
 
     planned = plan_reach(settings, request)
     if dry_run:
@@ -107,7 +107,7 @@ def _request(
     **numbers: float | None,
 ) -> JobRequest:
     from dagster_l2.batch import Wishes
-    from dagster_l2.downloads import reach_request
+    from dagster_l2.pipeline.downloads import reach_request
 
     names = {
         "initial": "initial_rate",
@@ -132,9 +132,9 @@ def _download(
     settings: Settings, request: JobRequest, output_dir: Path | None, form: str
 ) -> tuple[RunSummary, list[Path]]:
     from dagster_l2.batch import Stopped
-    from dagster_l2.day_files import DayFormat, write_days
-    from dagster_l2.downloads import download_reach, open_jobs, reach_table, unfinished
-    from dagster_l2.wiring import open_ledger
+    from dagster_l2.pipeline.day_files import DayFormat, write_days
+    from dagster_l2.pipeline.downloads import download_reach, open_jobs, reach_table, unfinished
+    from dagster_l2.pipeline.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
         speed, there_already = Speed(), 0
@@ -206,7 +206,7 @@ def _told_after(summary: RunSummary) -> str:
 
 
 def _why(settings: Settings, summary: RunSummary) -> str:
-    from dagster_l2.downloads import reasons_of
+    from dagster_l2.pipeline.downloads import reasons_of
 
     what = f"{summary.failed} of {summary.planned} days failed"
     reasons = reasons_of(settings, summary.job_id) if summary.job_id else []

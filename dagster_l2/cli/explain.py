@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from dagster_l2.answers.explain import why
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
-from dagster_l2.errors import WrongUse
-from dagster_l2.explain import why
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 
 @click.command("why")
@@ -63,7 +63,7 @@ def what_if_command(settings_: tuple[str, ...], as_json: bool) -> None:
 
     NAME is a criterion or a column of the rules; an unknown one is answered with the list of all.
     """
-    from dagster_l2.what_if import what_if
+    from dagster_l2.answers.what_if import what_if
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
@@ -107,7 +107,7 @@ def replay_command(op: str | None, seq: int | None, is_all: bool, as_json: bool)
 
     Exit code 1 when the answer is not the one that the ledger has.
     """
-    from dagster_l2.replays import replay, replay_all
+    from dagster_l2.answers.replays import replay, replay_all
 
     if (op is None) is not is_all or (is_all and seq is not None):
         raise WrongUse("Name an OP, with --seq if only one step of it is meant, or choose --all.")

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 COLUMNS = ("received_at", "door", "source", "op_id", "inversion_id", "actor", "outcome", "reason")
 

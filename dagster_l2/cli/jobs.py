@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.telemetry import Speed
 from dagster_l2.cli.interrupt import stop_on_interrupt
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, show_warnings
 from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
-from dagster_l2.errors import L2Error
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.telemetry import Speed
 
 if TYPE_CHECKING:
     from dagster_l2.batch import JobState
@@ -35,7 +35,7 @@ def jobs_command(context: click.Context, limit: int, as_json: bool) -> None:
         return
     settings = load_settings()
     from dagster_l2.batch import jobs_in_short
-    from dagster_l2.wiring import open_ledger
+    from dagster_l2.pipeline.wiring import open_ledger
 
     with open_ledger(settings) as ledger:
         rows = [asdict(job) for job in jobs_in_short(ledger.engine, limit=limit)]
@@ -124,8 +124,8 @@ def clean_command(days: float, dry_run: bool, as_json: bool) -> None:
     after L2_SCRATCH_DAYS.
     """
     settings = load_settings()
-    from dagster_l2.downloads import clean_jobs
-    from dagster_l2.wiring import open_ledger
+    from dagster_l2.pipeline.downloads import clean_jobs
+    from dagster_l2.pipeline.wiring import open_ledger
 
     with open_ledger(settings) as ledger:
         found = clean_jobs(settings, ledger, older_than_days=days, dry_run=dry_run)
@@ -145,9 +145,9 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
     settings = load_settings()
     show_warnings()
     from dagster_l2.batch import FailureClass, Status
-    from dagster_l2.downloads import go_on
-    from dagster_l2.staging import complete_job
-    from dagster_l2.wiring import open_ledger
+    from dagster_l2.pipeline.downloads import go_on
+    from dagster_l2.pipeline.staging import complete_job
+    from dagster_l2.pipeline.wiring import open_ledger
 
     with stop_on_interrupt() as stop, Counter() as counter, open_ledger(settings) as ledger:
         speed = Speed()
@@ -176,8 +176,8 @@ def _run(job: str, kinds: tuple[str, ...] | None, as_json: bool) -> None:
 
 
 def _content(settings: Settings, job_id: str) -> dict[str, Any]:
-    from dagster_l2.downloads import open_jobs
-    from dagster_l2.wiring import open_ledger
+    from dagster_l2.pipeline.downloads import open_jobs
+    from dagster_l2.pipeline.wiring import open_ledger
 
     merged = (_read(settings, job_id, "aggregation/manifest.json") or {}).get("output_file")
     with open_ledger(settings) as ledger:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.files import write_durably
 from dagster_l2.batch import batch_attempts
 from dagster_l2.cli.output import json_option, print_json
 from dagster_l2.cli.progress import Counter
-from dagster_l2.errors import WrongUse
-from dagster_l2.files import write_durably
 from dagster_l2.ledger import Dumped
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 
 @click.group("ledger")

@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
+from dagster_l2.answers.looking import everything_of, hand_overs_of, history_rows, people_of, state_of
 from dagster_l2.cli.frames import staging_pairs
 from dagster_l2.cli.level2 import level2_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.past import Moment, as_of_options, lasted
 from dagster_l2.cli.people import people_pairs
-from dagster_l2.gold import NoGold, read_gold
 from dagster_l2.ledger import Ledger
-from dagster_l2.looking import everything_of, hand_overs_of, history_rows, people_of, state_of
+from dagster_l2.pipeline.gold import NoGold, read_gold
+from dagster_l2.pipeline.wiring import open_ledger, store_name
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.wiring import open_ledger, store_name
 
 CRITERIA_COLUMNS = ("instrument", "criterion", "outcome", "explanation")
 # Tables of gold that ought to be empty, with what their rows are.

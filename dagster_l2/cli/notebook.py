@@ -9,9 +9,9 @@ import sys
 
 import click
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.cli.serve import refuse_taken
-from dagster_l2.errors import L2Error
-from dagster_l2.gold import NoGold
+from dagster_l2.pipeline.gold import NoGold
 from dagster_l2.settings import REPOSITORY, load_settings
 
 NOTEBOOK = REPOSITORY / "notebooks" / "l2.py"

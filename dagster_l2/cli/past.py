@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli.output import shown
-from dagster_l2.errors import WrongUse
 
 F = TypeVar("F", bound=Callable[..., Any])
 

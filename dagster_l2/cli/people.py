@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli.output import json_option, print_json, shown
 from dagster_l2.cli.work import acting, as_option
-from dagster_l2.errors import WrongUse
 from dagster_l2.ledger import Annotation
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 
 def _print(said: Annotation, as_json: bool, sentence: str) -> None:

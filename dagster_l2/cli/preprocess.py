@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
+from dagster_l2.answers.looking import staging_of
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli.frames import staging_pairs
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
-from dagster_l2.errors import WrongUse
-from dagster_l2.looking import staging_of
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 
 @click.command("preprocess")
@@ -28,8 +28,8 @@ def preprocess_command(op: str, with_cubes: bool, as_json: bool) -> None:
     What is there already is left alone, and what was interrupted goes on.
     """
     settings = load_settings()
-    from dagster_l2.preprocess import cubes_of, ensure_staged
-    from dagster_l2.staging import HAVE_PACKAGE
+    from dagster_l2.pipeline.preprocess import cubes_of, ensure_staged
+    from dagster_l2.pipeline.staging import HAVE_PACKAGE
 
     with Counter() as counter, open_ledger(settings) as ledger:
 

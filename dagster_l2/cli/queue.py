@@ -1,4 +1,4 @@
-"""``l2 queue``: who does what next. How it is ranked is in the warehouse and in ``dagster_l2.queue``."""
+"""``l2 queue``: who does what next. How it is ranked is in the warehouse and in ``pipeline.queue``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import click
 
 from dagster_l2.cli.output import json_option, print_json, print_rows
 from dagster_l2.ledger import State
-from dagster_l2.queue import by_responsible, live_queue, named, part_columns
+from dagster_l2.pipeline.queue import by_responsible, live_queue, named, part_columns
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 QUEUE_COLUMNS = (
     "rank",

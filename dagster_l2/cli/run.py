@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.files import only_one
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import only_one
 from dagster_l2.ledger import State
+from dagster_l2.pipeline.wiring import open_ledger, store_name
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.wiring import open_ledger, store_name
 
 SCAN_COUNTS = ("new", "changed", "unchanged", "rejected", "missing")
 
@@ -30,7 +30,7 @@ def run_command(play_scientist: bool, as_json: bool) -> None:
         settings.mark_origin()
         results = [run_job(settings, PASS)]
         if play_scientist and settings.is_embedded_default:
-            from dagster_l2.demo import play
+            from dagster_l2.pipeline.demo import play
 
             with open_ledger(settings) as ledger:
                 handed_over = play(settings, ledger)
@@ -79,7 +79,7 @@ def _scan_counts(settings: Settings, *, accept_missing: bool) -> dict[str, int]:
 
 
 def _recent_counts(settings: Settings) -> dict[str, int]:
-    from dagster_l2.scans import scan_recent
+    from dagster_l2.pipeline.scans import scan_recent
 
     counts = scan_recent(settings).counts()
     return {name: count for name, count in counts.items() if name != "missing"}
@@ -113,9 +113,9 @@ def _summary(settings: Settings, runs: list[dict[str, dict[str, Any]]]) -> dict[
 
 
 def _print_summary(settings: Settings, content: dict[str, Any]) -> None:
+    from dagster_l2.answers.looking import history_rows
     from dagster_l2.cli.queue import QUEUE_COLUMNS
-    from dagster_l2.looking import history_rows
-    from dagster_l2.queue import live_queue
+    from dagster_l2.pipeline.queue import live_queue
 
     click.echo(f"\nScanned {store_name(settings)}:")
     click.echo("  " + ", ".join(f"{count} {name}" for name, count in content["scan"].items()))

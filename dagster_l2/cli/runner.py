@@ -22,14 +22,14 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
-from dagster_l2.alerts import tell, ways_of
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import AlreadyRunning, only_one
 from dagster_l2.build import build_defs
-from dagster_l2.errors import L2Error
-from dagster_l2.files import AlreadyRunning, only_one
 from dagster_l2.jobs import HANDOVER
-from dagster_l2.outcomes import INTERRUPTED, failed_runs
+from dagster_l2.operations.alerts import tell, ways_of
+from dagster_l2.operations.outcomes import INTERRUPTED, failed_runs
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import REPOSITORY, Settings
-from dagster_l2.wiring import open_ledger
 
 LAUNCHED_BY = "l2/launched_by"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 from dotenv import dotenv_values
 
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.listening import listen
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.listening import listen
 from dagster_l2.setting_kinds import PREFIX
 from dagster_l2.settings import REPOSITORY, Settings, load_settings
 
@@ -30,8 +30,8 @@ def store_command() -> None:
 @click.option("--allow-faults", is_flag=True, help="Take orders to misbehave at POST /_faults.")
 def serve_command(host: str, port: int | None, records: Path | None, allow_faults: bool) -> None:
     """Serve GraphQL at /graphql, the public search at /datasets/v1, and REACH at /udl."""
+    from dagster_l2.pipeline.wiring import local_store_app
     from dagster_l2.store.server import serve
-    from dagster_l2.wiring import local_store_app
 
     settings = load_settings()
     if records is not None and not records.exists():

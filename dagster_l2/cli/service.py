@@ -11,8 +11,8 @@ from dagster_l2.cli.output import json_option, print_json, print_rows, shown
 from dagster_l2.cli.serve import refuse_taken
 from dagster_l2.cli.work import acting, as_option
 from dagster_l2.ledger import ROLES, Role
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger
 
 TOKEN_COLUMNS = ("token_id", "name", "role", "added_at", "added_by", "revoked_at", "revoked_by")
 
@@ -27,9 +27,9 @@ def serve_command(host: str, port: int | None) -> None:
     a server that speaks HTTPS.
     """
     settings = load_settings()
-    from dagster_l2.live import set_aside
+    from dagster_l2.answers.live import set_aside
+    from dagster_l2.answers.serving import Serving
     from dagster_l2.service import Limits, serve, service_app
-    from dagster_l2.serving import Serving
 
     wanted = settings.service_port if port is None else port
     refuse_taken(host, wanted, "The service")

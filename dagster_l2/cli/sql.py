@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.files import write_durably
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown, stored
-from dagster_l2.errors import WrongUse
-from dagster_l2.files import write_durably
-from dagster_l2.gold import Answer, ask_gold, gold_to_parquet
+from dagster_l2.pipeline.gold import Answer, ask_gold, gold_to_parquet
 from dagster_l2.settings import load_settings
 
 FORMATS = ("table", "csv", "json", "parquet")

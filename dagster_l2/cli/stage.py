@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.cli.output import json_option, print_json, print_pairs, print_rows, shown
 from dagster_l2.cli.progress import Counter
 from dagster_l2.cli.work import acting
-from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.pipeline.wiring import open_ledger, open_store
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger, open_store
 
 
 @click.command("stage")
@@ -26,7 +26,7 @@ def stage_command(ops: tuple[str, ...], through: str | None, as_json: bool) -> N
     settings = load_settings()
     if through is not None:
         settings = settings.model_copy(update={"frames_from": through})
-    from dagster_l2.staging import HAVE_PACKAGE, stage, stage_next
+    from dagster_l2.pipeline.staging import HAVE_PACKAGE, stage, stage_next
 
     with Counter() as counter, open_ledger(settings) as ledger, open_store(settings) as store:
 
@@ -64,8 +64,8 @@ def stage_command(ops: tuple[str, ...], through: str | None, as_json: bool) -> N
 def send_command(op: str, again: bool, as_json: bool) -> None:
     """Let Globus send the input package of an OP to the science side; once started, say how it stands."""
     settings = load_settings()
-    from dagster_l2.sending import send
-    from dagster_l2.staging import HAVE_PACKAGE
+    from dagster_l2.pipeline.sending import send
+    from dagster_l2.pipeline.staging import HAVE_PACKAGE
 
     with open_ledger(settings) as ledger:
         present = ledger.present(op)

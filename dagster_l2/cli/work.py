@@ -11,9 +11,15 @@ from typing import Any
 
 import click
 
+from dagster_l2.answers.orders import (
+    approve_publishing,
+    check_commit,
+    check_writable,
+    place_of_products,
+    read_checksums,
+)
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.cli.output import json_option, print_json, print_rows, shown
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.holds import waiting_reason
 from dagster_l2.ledger import (
     Conflict,
     Delivery,
@@ -25,15 +31,9 @@ from dagster_l2.ledger import (
     State,
     Transition,
 )
-from dagster_l2.orders import (
-    approve_publishing,
-    check_commit,
-    check_writable,
-    place_of_products,
-    read_checksums,
-)
+from dagster_l2.pipeline.holds import waiting_reason
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import Settings, load_settings
-from dagster_l2.wiring import open_ledger
 
 as_option = click.option("--as", "name", metavar="NAME", help="Who acts; the user's name unless given.")
 

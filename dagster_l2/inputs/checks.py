@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 from dagster_l2.inputs.frames import Frame
 
 CHECKS = 1

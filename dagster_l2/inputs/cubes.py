@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import fsync_file, fsync_folder, safe_name, sha256, step, write_json
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import fsync_file, fsync_folder, safe_name, sha256, step, write_json
 from dagster_l2.inputs.cube_file import STOKES, append_parts, cube_header, fill_levels
 from dagster_l2.inputs.frames import CUBES_FOLDER
 from dagster_l2.inputs.level1 import Array, NoWorld, World, read_image

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import safe_name, write_durably, write_json
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import safe_name, write_durably, write_json
 
 FRAMES_FOLDER = "frames"
 CUBES_FOLDER = "cubes"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.files import write_json
 from dagster_l2.batch import FailureClass
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import write_json
 from dagster_l2.inputs.frames import Collection, Frame
 from dagster_l2.inputs.objects import FrameNotFetched, keep, part_of
 

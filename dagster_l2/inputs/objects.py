@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import fsync_file, fsync_folder, step
+from dagster_l2.base.ranges import part_given, strong_tag
+from dagster_l2.base.telemetry import count
 from dagster_l2.batch import FailureClass
-from dagster_l2.errors import L2Error
-from dagster_l2.files import fsync_file, fsync_folder, step
 from dagster_l2.inputs.frames import Frame
-from dagster_l2.ranges import part_given, strong_tag
-from dagster_l2.telemetry import count
 
 if TYPE_CHECKING:
     import httpx

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import safe_name, write_json
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import safe_name, write_json
 
 PACKAGE_FILE = "inputs.json"
 SCHEMA_VERSION = 1

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.ranges import strong_tag
+from dagster_l2.base.telemetry import count
 from dagster_l2.batch import FailureClass
-from dagster_l2.errors import WrongUse
 from dagster_l2.inputs.frames import Frame
 from dagster_l2.inputs.objects import FrameNotFetched, begun, keep, keep_tag, kept_tag, part_of
-from dagster_l2.ranges import strong_tag
-from dagster_l2.telemetry import count
 
 _PIECE = 1 << 20
 

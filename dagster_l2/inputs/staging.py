@@ -18,9 +18,9 @@ from typing import Any
 
 import polars as pl
 
+from dagster_l2.base.errors import L2Error, one_sentence_of
+from dagster_l2.base.files import sha256, write_json
 from dagster_l2.batch import DAY, Chunk, FailureClass, FetchedChunk, Window
-from dagster_l2.errors import L2Error, one_sentence_of
-from dagster_l2.files import sha256, write_json
 from dagster_l2.inputs.checks import CHECKS, not_listed
 from dagster_l2.inputs.frames import (
     CUBES_FOLDER,

@@ -15,8 +15,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import sha256, write_durably, write_json
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import sha256, write_durably, write_json
 
 
 class LakeError(L2Error):

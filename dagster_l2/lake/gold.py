@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_l2.files import fsync_file, fsync_folder
+from dagster_l2.base.files import fsync_file, fsync_folder
 from dagster_l2.lake.views import quoted
 
 

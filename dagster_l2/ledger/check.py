@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dagster_l2.columns import UtcDateTime
+from dagster_l2.base.columns import UtcDateTime
 from dagster_l2.ledger.database import reach_database
 from dagster_l2.ledger.migrate import head, revision
 from dagster_l2.ledger.replay import Finding, Replay, Step

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from dagster_l2.columns import UtcDateTime
+from dagster_l2.base.columns import UtcDateTime
 from dagster_l2.ledger.base import Base, shown
 from dagster_l2.ledger.chain import BadDump, Chain, Dumped, Line, content, verified, verify
 from dagster_l2.ledger.database import translate

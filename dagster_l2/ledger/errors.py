@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 
 
 class LedgerError(L2Error):

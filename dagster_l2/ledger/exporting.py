@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
-from dagster_l2.columns import UtcDateTime
+from dagster_l2.base.columns import UtcDateTime
 from dagster_l2.ledger.base import Base
 from dagster_l2.ledger.tables import op_annotations, op_transitions
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dagster_l2.files import fsync_file, fsync_folder, sha256, step, write_json
+from dagster_l2.base.files import fsync_file, fsync_folder, sha256, step, write_json
+from dagster_l2.base.telemetry import count
 from dagster_l2.products.layout import PRODUCT_FILES, ProductsRefused, ProductsUnreachable
 from dagster_l2.products.places import PIECE, Kept, NotGiven, Opened, Place
 from dagster_l2.products.reading import MAGIC
-from dagster_l2.telemetry import count
 
 _TRIES = 4
 _FIRST_WAIT_S = 0.5

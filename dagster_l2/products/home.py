@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dagster_l2.files import only_one, write_json
+from dagster_l2.base.files import only_one, write_json
 from dagster_l2.products.fetching import forget
 from dagster_l2.products.layout import VerifiedProducts
 

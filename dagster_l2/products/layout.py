@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dagster_l2.errors import L2Error
-from dagster_l2.files import safe_name
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.files import safe_name
 from dagster_l2.products.plausible import Statistics
 
 MODEL_FILE = "inv_res_mod.fits"

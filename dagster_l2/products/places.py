@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote, urlsplit
 
-from dagster_l2.errors import WrongUse
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.ranges import part_given, strong_tag
 from dagster_l2.products.layout import ProductsRefused, ProductsUnreachable
 from dagster_l2.products.reading import is_of_the_system
-from dagster_l2.ranges import part_given, strong_tag
 
 if TYPE_CHECKING:
     import httpx

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagster_l2.files import write_durably
+from dagster_l2.base.files import write_durably
 from dagster_l2.products.layout import (
     FITTED_FILE,
     INVERSION_KEYWORD,

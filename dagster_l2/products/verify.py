@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dagster_l2.files import sha256
+from dagster_l2.base.files import sha256
 from dagster_l2.products.axes import check_axes
 from dagster_l2.products.layout import (
     FITTED_FILE,

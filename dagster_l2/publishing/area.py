@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dagster_l2.files import fsync_folder, only_one, safe_name, sha256, step, write_durably
+from dagster_l2.base.files import fsync_folder, only_one, safe_name, sha256, step, write_durably
 from dagster_l2.publishing.release import Release, ReleaseFile
 from dagster_l2.publishing.rules import FilesDiffer
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import fsync_folder, step, write_json
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.files import fsync_folder, step, write_json
 from dagster_l2.publishing.release import OBJECT_KEY, Message
 
 _STALL_S = 30.0

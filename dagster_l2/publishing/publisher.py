@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagster_l2.errors import error_class
-from dagster_l2.files import step
+from dagster_l2.base.errors import error_class
+from dagster_l2.base.files import step
 from dagster_l2.ledger import Conflict, IllegalTransition, Ledger, Present, State
 from dagster_l2.publishing.area import PublishArea
 from dagster_l2.publishing.bus import Bus

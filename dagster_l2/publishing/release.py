@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import safe_name
+from dagster_l2.base.files import safe_name
 
 FRAME_KEY = "catalog.frame.m"
 OBJECT_KEY = "catalog.object.m"

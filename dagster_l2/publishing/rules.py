@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 
 _LISTS = ("datasetIds", "spectralLines")
 _LONGEST = 300

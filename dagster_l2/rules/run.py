@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_l2.errors import WrongUse
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.lake import BronzeTable, register_views
 from dagster_l2.rules.book import VERDICTS, Model, RuleBook, Seed
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from dagster_l2.errors import L2Error, WrongUse
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.ledger import (
     Conflict,
     IllegalTransition,

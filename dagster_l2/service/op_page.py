@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 from dagster_l2.ledger import PRIORITY_LEVELS, InvalidRecord, Role, State, Token, UnknownOp
 from dagster_l2.service.answers import status_of
 from dagster_l2.service.doors import Doors, Row

@@ -10,8 +10,8 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
-from dagster_l2.errors import L2Error
-from dagster_l2.listening import end_quietly, listen
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.listening import end_quietly, listen
 
 _START_S = 60.0
 _GRACE_S = 5

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import Window
-from dagster_l2.errors import L2Error
 from dagster_l2.lake import BronzeTable, Changes, VersionLog, done_path
 from dagster_l2.sources.bronze import MISSING_SCHEMA, REJECTED_SCHEMA, ScanTables
 from dagster_l2.sources.metadata_store import Batch

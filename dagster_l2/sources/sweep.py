@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 from sqlalchemy import Engine
 
+from dagster_l2.base.errors import L2Error, WrongUse
+from dagster_l2.base.files import only_one, remove_leftovers, write_json
 from dagster_l2.batch import (
     JobDefinition,
     JobError,
@@ -28,8 +30,6 @@ from dagster_l2.batch import (
     read_attempts,
     read_notes,
 )
-from dagster_l2.errors import L2Error, WrongUse
-from dagster_l2.files import only_one, remove_leftovers, write_json
 from dagster_l2.lake import is_intact
 from dagster_l2.sources.bronze import ScanTables
 from dagster_l2.sources.findings import Findings, ScanFailed, ScanReport

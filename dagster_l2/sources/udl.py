@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import orjson
 
+from dagster_l2.base.telemetry import count
 from dagster_l2.batch import SYSTEM_CLOCK, Clock, Pace
 from dagster_l2.sources.udl_address import PATH, headers_of, without_secrets
 from dagster_l2.sources.udl_errors import (
@@ -31,7 +32,6 @@ from dagster_l2.sources.udl_errors import (
     UdlTurnedDown,
     UdlUnreachable,
 )
-from dagster_l2.telemetry import count
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)

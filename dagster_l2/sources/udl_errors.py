@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import FailureClass
-from dagster_l2.errors import L2Error
 
 
 class UdlError(L2Error):

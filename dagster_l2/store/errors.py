@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 
 
 class StoreError(L2Error):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from dagster_l2.base.telemetry import count
 from dagster_l2.store.errors import (
     StoreAnswerInvalid,
     StoreError,
@@ -23,7 +24,6 @@ from dagster_l2.store.errors import (
 from dagster_l2.store.pace import Pace
 from dagster_l2.store.page import loads
 from dagster_l2.store.wire import one_line, retry_after
-from dagster_l2.telemetry import count
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_l2.cli.output import shown
-from dagster_l2.gold import ask_gold
+from dagster_l2.pipeline.gold import ask_gold
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "analysts.md"
 _QUESTION = re.compile(

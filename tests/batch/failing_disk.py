@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import watch_steps
+from dagster_l2.base.files import watch_steps
 
 _CALLS = ("fsync", "replace", "rename", "link", "unlink")
 _TORN_BYTES = 64

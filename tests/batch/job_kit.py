@@ -23,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dagster_l2.base.errors import L2Error
+from dagster_l2.base.telemetry import count
 from dagster_l2.batch import (
     DAY,
     Chunk,
@@ -36,8 +38,6 @@ from dagster_l2.batch import (
     batch_attempts,
     batch_jobs,
 )
-from dagster_l2.errors import L2Error
-from dagster_l2.telemetry import count
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
+from dagster_l2.base.errors import L2Error, one_sentence_of
+from dagster_l2.base.files import watch_steps
 from dagster_l2.batch import RunSummary
-from dagster_l2.errors import L2Error, one_sentence_of
-from dagster_l2.files import watch_steps
 from tests.apart import apart
 
 from .failing_disk import Disk

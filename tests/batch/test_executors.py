@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch import JobError, JobRequest, Stopped
 from dagster_l2.batch.jobs.executors import check_crew
 from dagster_l2.cli import main
-from dagster_l2.downloads import reach_request
-from dagster_l2.errors import WrongUse
+from dagster_l2.pipeline.downloads import reach_request
 from dagster_l2.settings import load_settings
 
 from .job_kit import Place, Server, crew, days, definition, make_tables, output, plain, shared_place

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dagster_l2.files import watch_steps
+from dagster_l2.base.files import watch_steps
 
 from .job_kit import REPOSITORY, Place, make_tables
 from .kill_everywhere import copy, merged, run

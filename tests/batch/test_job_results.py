@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dagster_l2.base.files import watch_steps
 from dagster_l2.batch import Chunk, FetchedChunk, read_notes
 from dagster_l2.batch.merge import write_rows
-from dagster_l2.files import watch_steps
 
 from .job_kit import DAY, FIRST, Place, TinySource, days, definition, expected_rows
 

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import Attempts, Chunk, FetchedChunk, JobRequest, Status, Stopped, Task, Wishes
 from dagster_l2.batch.jobs import aggregate
-from dagster_l2.errors import L2Error
 from dagster_l2.lake import is_intact
 
 from .job_kit import Place, TinySource, days, definition, expected_rows, make

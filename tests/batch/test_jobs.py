@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from dagster_l2.base.files import watch_steps
 from dagster_l2.batch import (
     FailureClass,
     JobError,
@@ -25,7 +26,6 @@ from dagster_l2.batch import (
     new_job_id,
     read_attempts,
 )
-from dagster_l2.files import watch_steps
 
 from .job_kit import Place, Server, days, definition, expected_rows
 

@@ -12,11 +12,11 @@ from email.utils import formatdate
 import pytest
 
 from benchmarks.rate_world import DAY_ONE, QuotaServer, Workers, World, simulate
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch.headers import Quota
 from dagster_l2.batch.leases import MemoryRates, rate_key
 from dagster_l2.batch.rate import Limiter, RateClosed
 from dagster_l2.batch.rate_terms import RateSettings
-from dagster_l2.errors import WrongUse
 
 OPEN = RateSettings(initial=10.0, maximum=25.0)
 

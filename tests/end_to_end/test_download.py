@@ -14,12 +14,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dagster_l2.downloads import Standing
+from dagster_l2.base.telemetry import Speed
+from dagster_l2.pipeline.downloads import Standing
 from dagster_l2.resources import L2
 from dagster_l2.sensors import build_retention_sensor
 from dagster_l2.settings import Settings, SettingsError
 from dagster_l2.store.server.udl import HeldObservations
-from dagster_l2.telemetry import Speed
 from tests.end_to_end.kit import Pipeline, wait_until
 from tests.end_to_end.reach_world import A_DAY, ReachWorld, all_of, reach_world
 from tests.sources.reach_kit import TOKEN
@@ -319,7 +319,7 @@ def _read(path: Path) -> list[dict[str, object]]:
 
 def test_progress_tells_how_far_how_fast_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("dagster_l2.telemetry.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("dagster_l2.base.telemetry.time", SimpleNamespace(monotonic=lambda: now))
     speed = Speed()
     line = "0/3 days, 0/613 chunks (251 more were there already), 0 records, 0.0 chunks/s"
     assert Standing(0, 3, 0, 613, 0, there_already=251).line(speed) == line

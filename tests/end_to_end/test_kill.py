@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_l2.files import safe_name
+from dagster_l2.base.files import safe_name
 from dagster_l2.products import write_products
 from dagster_l2.sources import ScanTables
 from dagster_l2.store.server import RecordSet

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli.past import lasted, parse_time
-from dagster_l2.errors import WrongUse
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.ledger.migrate import head
 from tests.end_to_end.kit import Pipeline

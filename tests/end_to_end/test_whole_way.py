@@ -24,11 +24,11 @@ import jsonschema
 import numpy as np
 import pytest
 
-from dagster_l2.op_documents import documents_folder, list_documents
+from dagster_l2.answers.serving import Serving
+from dagster_l2.pipeline.op_documents import documents_folder, list_documents
 from dagster_l2.products import MODEL_FILE, write_products
 from dagster_l2.publishing import OP_DOCUMENT_SCHEMA
 from dagster_l2.service import RunningService, service_app
-from dagster_l2.serving import Serving
 from dagster_l2.settings import Settings
 from tests.cluster import CLIENT, cutting
 from tests.end_to_end.kit import (

@@ -9,10 +9,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import Settings
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
-from dagster_l2.wiring import open_ledger
 from tests.inputs.staging_world import EACH, Space, World, frame, prepare
 
 

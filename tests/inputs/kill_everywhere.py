@@ -23,14 +23,14 @@ import astropy.table  # noqa: F401
 import httpcore  # noqa: F401
 import polars.datatypes  # noqa: F401
 
-import dagster_l2.staging
-from dagster_l2.files import watch_steps
+from dagster_l2.base.files import watch_steps
 from dagster_l2.inputs import package_folder
 from dagster_l2.ledger import State
-from dagster_l2.preprocess import cubes_of
+from dagster_l2.pipeline import staging
+from dagster_l2.pipeline.preprocess import cubes_of
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import Settings
 from dagster_l2.store import StoreClient
-from dagster_l2.wiring import open_ledger
 from tests.apart import apart
 
 # The engine's own steps are killed one by one by a test of its own.
@@ -58,7 +58,7 @@ def run(folder: Path, space: Path, store_url: str, op_id: str) -> None:
     with open_ledger(settings) as ledger, StoreClient(store_url) as store:
         present = ledger.present(op_id)
         assert present.state is State.PREPROCESSED, present
-        report = dagster_l2.staging.stage(settings, ledger, store, [present], actor="test", run_id=None)
+        report = staging.stage(settings, ledger, store, [present], actor="test", run_id=None)
         assert report.staged + report.already == [op_id], report
         cubes_of(settings, present, package_folder(folder, op_id))
         assert ledger.present(op_id) == present
@@ -101,7 +101,7 @@ def main(template: Path, work: Path, space: Path, store_url: str, op_id: str) ->
     work.mkdir()
     gc.disable()  # a collection in a copy would touch, and so copy, every page
     # The picture is drawn by no step of its own, and would cost more than all the rest.
-    dagster_l2.staging.quicklook = lambda *_: b"a picture"  # type: ignore[attr-defined]
+    staging.quicklook = lambda *_: b"a picture"  # type: ignore[attr-defined]
 
     def finish(folder: Path, die_at: int | None = None) -> None:
         _watched(folder, die_at, lambda: run(folder, space, store_url, op_id))

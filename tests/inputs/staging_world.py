@@ -20,8 +20,8 @@ from dagster_l2.inputs import (
     write_package,
 )
 from dagster_l2.ledger import Ledger, Present, State
+from dagster_l2.pipeline.staging import StageReport, stage
 from dagster_l2.settings import Settings
-from dagster_l2.staging import StageReport, stage
 from dagster_l2.store import StoreClient
 from tests.inputs.frame_kit import RANGE_NM, frame_bytes, header
 

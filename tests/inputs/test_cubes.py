@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from dagster_l2.files import sha256, watch_steps
+from dagster_l2.base.files import sha256, watch_steps
 from dagster_l2.inputs import CubeRefused, cube_bytes, make_cubes, read_cubes
 from tests.inputs.frame_kit import CONTINUUM, RANGE_NM, SLIT, WAVELENGTHS, frame_bytes, header, pixels
 

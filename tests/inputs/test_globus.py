@@ -14,15 +14,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.cli import _run
-from dagster_l2.errors import WrongUse
 from dagster_l2.inputs import package_folder, read_package
 from dagster_l2.ledger import State
+from dagster_l2.pipeline.staging import stage
+from dagster_l2.pipeline.wiring import open_ledger, open_objects
 from dagster_l2.settings import Settings
-from dagster_l2.staging import stage
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
-from dagster_l2.wiring import open_ledger, open_objects
 from tests.inputs.test_kill import OP, PLACES, make_space, make_template
 
 TOKEN = "a-token-that-must-not-show"

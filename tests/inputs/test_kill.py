@@ -11,9 +11,9 @@ from typing import Any
 
 from dagster_l2.inputs import build_package, package_details, package_folder, write_package
 from dagster_l2.ledger import State
+from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import REPOSITORY, Settings
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
-from dagster_l2.wiring import open_ledger
 from tests.inputs.frame_kit import RANGE_NM, frame_bytes, header
 
 OP = "eid_1_1_opAbcdef_R001.80000.13000000"

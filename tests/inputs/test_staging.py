@@ -25,10 +25,10 @@ from dagster_l2.inputs import (
     write_transfer_lists,
 )
 from dagster_l2.ledger import State
-from dagster_l2.quota import evict_published, taken_bytes
+from dagster_l2.pipeline.quota import evict_published, taken_bytes
+from dagster_l2.pipeline.staging import stage_next
 from dagster_l2.resources import L2
 from dagster_l2.settings import REPOSITORY
-from dagster_l2.staging import stage_next
 from dagster_l2.store import StoreClient
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app
 from tests.inputs.staging_world import EACH, OP, World, check_whole

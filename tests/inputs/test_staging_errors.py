@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from dagster_l2.base.files import watch_steps
 from dagster_l2.batch import jobs_in_short
 from dagster_l2.cli import _run
-from dagster_l2.files import watch_steps
 from dagster_l2.inputs import (
     read_package,
     standing,

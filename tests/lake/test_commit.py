@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from dagster_l2 import files
+from dagster_l2.base import files
 from dagster_l2.lake import (
     SCAN_COLUMNS,
     BronzeTable,
@@ -100,7 +100,7 @@ KILLED = """
 import os, sys, signal
 from pathlib import Path
 import polars as pl
-from dagster_l2 import files
+from dagster_l2.base import files
 from dagster_l2.lake import commit
 calls = 0
 def dying(original):
@@ -210,7 +210,7 @@ def test_ordinary_ids_are_their_own_names_and_others_never_meet() -> None:
 def test_a_lock_says_who_holds_it_and_is_freed_by_a_death(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     code = (
-        "import sys, time; from pathlib import Path; from dagster_l2.files import only_one\n"
+        "import sys, time; from pathlib import Path; from dagster_l2.base.files import only_one\n"
         "with only_one(Path(sys.argv[1]), 'A scan'):\n print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)

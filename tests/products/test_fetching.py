@@ -17,7 +17,7 @@ from fetching_world import INVERSION, MODEL, OP, QUICK, Server, at, content, cut
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dagster_l2.files import AlreadyRunning, sha256, watch_steps
+from dagster_l2.base.files import AlreadyRunning, sha256, watch_steps
 from dagster_l2.products import (
     MANIFEST_FILE,
     PRODUCT_FILES,

@@ -11,7 +11,7 @@ from fetching_world import QUICK, Answer, Server, at, content, cut
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from dagster_l2.errors import L2Error, WrongUse, error_class
+from dagster_l2.base.errors import L2Error, WrongUse, error_class
 from dagster_l2.products import (
     PRODUCT_FILES,
     FolderPlace,

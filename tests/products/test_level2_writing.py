@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from dagster_l2.answers.looking import level2_of
+from dagster_l2.base.files import sha256, watch_steps
 from dagster_l2.cli.level2 import level2_pairs
-from dagster_l2.files import sha256, watch_steps
-from dagster_l2.level2 import level2_folder
-from dagster_l2.looking import level2_of
+from dagster_l2.pipeline.level2 import level2_folder
 from dagster_l2.products import (
     FITTED_FILE,
     KNOWN_LINES,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dagster_l2.files import sha256
+from dagster_l2.base.files import sha256
 from dagster_l2.products import (
     PRODUCT_FILES,
     QUANTITIES,

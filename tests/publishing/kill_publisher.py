@@ -19,11 +19,11 @@ from typing import Any
 import astropy.io.fits  # noqa: F401 - loaded once, here, and not by each copy
 
 import dagster_l2.products.level2.asdf_file
-from dagster_l2.files import watch_steps
-from dagster_l2.homecoming import Places
+from dagster_l2.base.files import watch_steps
 from dagster_l2.ledger import Ledger
+from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.steps import publish_inverted, settle_events
 from dagster_l2.publishing import Outbox, PublishArea
-from dagster_l2.steps import publish_inverted, settle_events
 from dagster_l2.store import StoreClient
 
 # A third of a second, and no step that could be killed.

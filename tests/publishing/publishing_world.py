@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import sha256, write_durably
+from dagster_l2.base.files import sha256, write_durably
 from dagster_l2.ledger import Ledger, State, Verdict
 from dagster_l2.publishing import Outbox, PublishArea, Publisher, PublishResult, ReleaseFile
 from dagster_l2.store import StoreClient

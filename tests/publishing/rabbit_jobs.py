@@ -17,8 +17,8 @@ import pytest
 from publishing_world import OP, PACKAGE, PROPOSAL, World
 from rabbit_broker import Broker
 
-from dagster_l2.doors import take_queue
 from dagster_l2.ledger import Delivery, Ledger, ReadyWord, Receipt, State, Verdict
+from dagster_l2.pipeline.doors import take_queue
 from dagster_l2.publishing import BusUnavailable, PublishArea, Publisher, RabbitBus
 
 QUEUE, EXCHANGE, CATALOG = "l2.ready", "l2", "catalog"
@@ -186,7 +186,7 @@ def test_an_exchange_that_nobody_listens_to_is_said(world: World, broker: Broker
 DYING = """
 import json, os, signal, sys
 from pathlib import Path
-from dagster_l2.files import watch_steps
+from dagster_l2.base.files import watch_steps
 from dagster_l2.ledger import Ledger
 from dagster_l2.publishing import PublishArea, Publisher, RabbitBus, ReleaseFile
 from dagster_l2.store import StoreClient

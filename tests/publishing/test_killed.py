@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from publishing_world import PACKAGE, PROPOSAL, World
 
-from dagster_l2.files import sha256
+from dagster_l2.base.files import sha256
 from dagster_l2.ledger import State, Verdict
 from dagster_l2.products import PRODUCT_FILES, SyntheticShape, write_products
 from dagster_l2.publishing import PublishStep

@@ -12,7 +12,7 @@ import duckdb
 import jsonschema
 import pytest
 
-from dagster_l2.op_documents import list_documents, read_document, write_documents
+from dagster_l2.pipeline.op_documents import list_documents, read_document, write_documents
 from dagster_l2.publishing import OP_DOCUMENT_SCHEMA, OP_DOCUMENT_VERSION, etag
 
 OP, OTHER = "eid_1_118_opAvoqBr_R001.82591.13964206", "a b/c"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from publishing_world import OP, PROPOSAL, World, other_record, publish
 
-from dagster_l2.files import sha256
+from dagster_l2.base.files import sha256
 from dagster_l2.ledger import Conflict, LedgerError, State, UnknownOp
 from dagster_l2.publishing import (
     BusUnavailable,

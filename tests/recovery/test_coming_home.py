@@ -12,15 +12,15 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from dagster_l2.files import sha256
-from dagster_l2.homecoming import Places
+from dagster_l2.base.files import sha256
 from dagster_l2.inputs import Collection, Transfers
 from dagster_l2.ledger import State
+from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.steps import settle_events
+from dagster_l2.pipeline.wiring import places_of
 from dagster_l2.products import PRODUCT_FILES, Limits, ProductsRefused
 from dagster_l2.settings import load_settings
-from dagster_l2.steps import settle_events
 from dagster_l2.store.server import LocalStoreServer
-from dagster_l2.wiring import places_of
 from tests.inputs.test_globus import TOKEN as GLOBUS_TOKEN
 from tests.inputs.test_globus import Globus
 from tests.recovery.recovery_world import STEP, World
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_the_one_whose_sum_was_handed_over_is_refused(prepare
 def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
     prepared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_l2 import homecoming
+    from dagster_l2.pipeline import homecoming
 
     folder = prepared.hand_over("op1")
     (event,) = prepared.ledger.pending_events()
@@ -86,7 +86,7 @@ def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
 def test_a_copy_that_is_lost_is_not_replaced_by_something_else(
     prepared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_l2 import homecoming
+    from dagster_l2.pipeline import homecoming
 
     folder = prepared.hand_over("op1")
     (event,) = prepared.ledger.pending_events()

@@ -133,5 +133,5 @@ def test_what_nobody_foresaw_in_one_op_stops_no_other(inverted: World) -> None:
     assert len(report.done) == 1
     assert inverted.error("op1") == ("Error", "publish", "permanent", 1)
     message = inverted.ledger.present("op1").details["message"]
-    assert "please report it: KeyError at dagster_l2.steps:" in message
+    assert "please report it: KeyError at dagster_l2.pipeline.steps:" in message
     assert report.failed == [("op1", message)]

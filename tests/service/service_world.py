@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 import httpx
 
+from dagster_l2.answers.serving import Serving
 from dagster_l2.ledger import Ledger, Role, State
 from dagster_l2.service import Limits, RunningService, service_app
-from dagster_l2.serving import Serving
 from dagster_l2.settings import Settings
 
 SEEDS = Path(__file__).resolve().parents[2] / "dbt_project" / "seeds" / "states"

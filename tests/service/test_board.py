@@ -15,7 +15,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from service_world import PACKAGE, op_name
 
-from dagster_l2.errors import L2Error
+from dagster_l2.answers.scanned import STANDINGS
+from dagster_l2.base.errors import L2Error
 from dagster_l2.inputs import (
     MISSING_FILE,
     PICTURE_FILE,
@@ -25,11 +26,10 @@ from dagster_l2.inputs import (
     write_package,
 )
 from dagster_l2.ledger import State
+from dagster_l2.pipeline.unstaged import note_failure
 from dagster_l2.products import QUICKLOOK_FILE
-from dagster_l2.scanned import STANDINGS
 from dagster_l2.service.calendars import NOT_ASKED, SHAPES
 from dagster_l2.service.pages import op_address
-from dagster_l2.unstaged import note_failure
 
 CHROMIUM = Path("/usr/bin/chromium")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from service_world import make_gold, op_name
 
-from dagster_l2.explain import read_judged
-from dagster_l2.gold import BadQuery, NoGold, OpenGold
-from dagster_l2.gold_by_op import GoldByOp
+from dagster_l2.answers.explain import read_judged
+from dagster_l2.answers.gold_by_op import GoldByOp
+from dagster_l2.pipeline.gold import BadQuery, NoGold, OpenGold
 
 OPS = 30
 

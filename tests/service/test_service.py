@@ -14,11 +14,11 @@ import httpx
 import pytest
 from service_world import PACKAGE, bring, make_gold, op_name, running
 
-from dagster_l2 import live as live_module
+from dagster_l2.answers import live as live_module
 from dagster_l2.cli import _run
-from dagster_l2.gold import OpenGold
 from dagster_l2.ledger import State
-from dagster_l2.op_documents import documents_folder
+from dagster_l2.pipeline.gold import OpenGold
+from dagster_l2.pipeline.op_documents import documents_folder
 from dagster_l2.service import Limits
 from dagster_l2.service.pages import op_address
 from dagster_l2.settings import Settings

@@ -20,13 +20,13 @@ from typing import Any
 import httpx
 import numpy.ma  # noqa: F401 - loaded once, here, and not by each copy; so are the next
 
-import dagster_l2.handlers  # noqa: F401
-from dagster_l2.downloads import download_reach, reach_request
-from dagster_l2.files import watch_steps
-from dagster_l2.revision import git_commit
-from dagster_l2.scans import one_scan, scan_all
+import dagster_l2.pipeline.handlers  # noqa: F401
+from dagster_l2.base.files import watch_steps
+from dagster_l2.pipeline.downloads import download_reach, reach_request
+from dagster_l2.pipeline.revision import git_commit
+from dagster_l2.pipeline.scans import one_scan, scan_all
+from dagster_l2.pipeline.wiring import open_ledger, open_store
 from dagster_l2.settings import load_settings
-from dagster_l2.wiring import open_ledger, open_store
 
 FAST = {"initial": 500.0, "max": 500.0}
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dagster_l2.files import watch_steps
+from dagster_l2.base.files import watch_steps
 from dagster_l2.ledger import Ledger
 from dagster_l2.store import StoreClient
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dagster_l2.files import sha256
+from dagster_l2.base.files import sha256
 from dagster_l2.lake import committed_files
 from dagster_l2.settings import REPOSITORY
 from dagster_l2.sources import ScanTables

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from dagster_l2.batch import rate_limits
 from dagster_l2.ledger import Ledger
+from dagster_l2.pipeline.wiring import open_store
 from dagster_l2.settings import Settings
 from dagster_l2.store.server import LocalStoreServer, generate, store_app
-from dagster_l2.wiring import open_store
 
 
 def test_the_limit_holds_and_is_kept_in_the_state_database(tmp_path: Path) -> None:

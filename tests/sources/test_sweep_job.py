@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch import batch_jobs, read_attempts
-from dagster_l2.errors import WrongUse
 from dagster_l2.ledger import Ledger
 from dagster_l2.settings import REPOSITORY
 from dagster_l2.sources import ScanReport, ScanTables

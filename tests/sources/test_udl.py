@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import FailureClass
-from dagster_l2.errors import L2Error
 from dagster_l2.sources.udl_errors import (
     CountMismatch,
     UdlAnswerInvalid,

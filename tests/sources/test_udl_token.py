@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dagster_l2.errors import L2Error
+from dagster_l2.base.errors import L2Error
 from dagster_l2.sources.udl import UdlClient
 from dagster_l2.sources.udl_errors import UdlRefused
 from tests.sources.reach_kit import TOKEN, FreePace, UdlWorld, question

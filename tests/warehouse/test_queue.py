@@ -21,12 +21,12 @@ from dagster_l2.assets.export import export_rows, exported_table
 from dagster_l2.assets.warehouse import gold_tables
 from dagster_l2.checks import nothing_overdue
 from dagster_l2.cli import _run
-from dagster_l2.gold import Row, read_gold
-from dagster_l2.holds import approve, note_waiting
 from dagster_l2.lake import write_gold
 from dagster_l2.ledger import Ledger, State
+from dagster_l2.pipeline.gold import Row, read_gold
+from dagster_l2.pipeline.holds import approve, note_waiting
+from dagster_l2.pipeline.queue import OldGold, live_queue
 from dagster_l2.publishing import publish_blocker
-from dagster_l2.queue import OldGold, live_queue
 
 NOW = datetime.now(UTC)
 WAY = (State.DISCOVERED, State.INVERTIBLE, State.PREPROCESSED, State.WORKING, State.INVERTED, State.PUBLISHED)

@@ -17,9 +17,9 @@ from dagster_l2.assets.warehouse import register_bronze
 from dagster_l2.batch import export_job_tasks
 from dagster_l2.build import build_defs
 from dagster_l2.checks import windows_complete
-from dagster_l2.downloads import reach_table
 from dagster_l2.jobs import REACH
 from dagster_l2.ledger import Ledger
+from dagster_l2.pipeline.downloads import reach_table
 from dagster_l2.resources import L2
 from dagster_l2.settings import Settings, load_settings
 from dagster_l2.store.server import LocalStoreServer, RecordSet, store_app

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dagster_l2.base.files import sha256, step, write_json
 from dagster_l2.batch.commit import commit_rows
 from dagster_l2.batch.jobs.chunks import order_of
 from dagster_l2.batch.jobs.folders import (
@@ -25,7 +26,6 @@ from dagster_l2.batch.jobs.folders import (
 from dagster_l2.batch.jobs.model import JobError, Phase, Status, Stopped, Task
 from dagster_l2.batch.merge import merge_files
 from dagster_l2.batch.source import Source
-from dagster_l2.files import sha256, step, write_json
 from dagster_l2.lake import is_intact, read_manifest
 
 _LOG = logging.getLogger(__name__)

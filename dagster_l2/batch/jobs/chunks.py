@@ -16,10 +16,10 @@ from typing import Any
 
 import polars as pl
 
+from dagster_l2.base.files import sha256, write_json
 from dagster_l2.batch.commit import write_validated
 from dagster_l2.batch.merge import Order, write_rows
 from dagster_l2.batch.source import Chunk, FetchedChunk, Source
-from dagster_l2.files import sha256, write_json
 
 
 @dataclass(frozen=True, slots=True)

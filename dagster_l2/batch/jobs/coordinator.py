@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch.attempts import latest_attempts, unit_id
 from dagster_l2.batch.decide import Action, LastAttempt, Planned, decide, limited
 from dagster_l2.batch.jobs.aggregate import Published, output_path
@@ -43,7 +44,6 @@ from dagster_l2.batch.jobs.summary import RunSummary, summarize
 from dagster_l2.batch.jobs.tasks import JobState, TaskStore
 from dagster_l2.batch.source import FailureClass, Source
 from dagster_l2.batch.windows import Window
-from dagster_l2.errors import L2Error
 
 Progress = Callable[[int, int, int], None]
 _POLL_S = 0.1
@@ -165,9 +165,6 @@ class Jobs:
         OSError
             When the disk refuses; likewise.
         """
-        # What was imported stays: looking through it for garbage holds all requests up for a tenth of a
-        # second, and those of the next window then come too soon after them.
-        gc.freeze()
         source = self._source(request)
         try:
             joined = self._running(self._identity(request, source))
@@ -329,6 +326,9 @@ class Jobs:
         watch = threading.Thread(target=self._watch, args=(order.job_id, halted), daemon=True)
         if self._progress:
             watch.start()
+        # What was imported stays: looking through it for garbage holds all requests up for a tenth of a
+        # second, and those of the next window then come too soon after them.
+        gc.freeze()
         try:
             with open_crew(self._rules(order.definition), order, self._url) as crew:
                 while (standing := runner.advance()) is not Standing.ENDED:
@@ -338,6 +338,7 @@ class Jobs:
                         crew.work(runner, stop=stop, halt=halted.set)
                         self._pause(order.job_id)
         finally:
+            gc.unfreeze()
             halted.set()
             if self._progress:
                 watch.join()

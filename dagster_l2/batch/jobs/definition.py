@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch.jobs.model import Phase
-from dagster_l2.errors import WrongUse
 
 
 class JobDefinitionInvalid(WrongUse):

@@ -28,12 +28,12 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from dagster_l2.base.errors import WrongUse
+from dagster_l2.base.telemetry import carried
 from dagster_l2.batch.jobs.definition import ExecutorRules
 from dagster_l2.batch.jobs.folders import JobFolders, JobOrder
 from dagster_l2.batch.jobs.model import JobError, Role
 from dagster_l2.batch.jobs.runner import Runner, work_on_batch
-from dagster_l2.errors import WrongUse
-from dagster_l2.telemetry import carried
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.2

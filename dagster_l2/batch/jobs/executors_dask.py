@@ -17,11 +17,11 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from dagster_l2.base.errors import WrongUse
 from dagster_l2.batch.jobs.definition import ExecutorRules
 from dagster_l2.batch.jobs.executors import BatchCrew
 from dagster_l2.batch.jobs.model import JobError
 from dagster_l2.batch.jobs.runner import work_on_batch
-from dagster_l2.errors import WrongUse
 
 _LOG = logging.getLogger(__name__)
 _ANSWER_S = 10

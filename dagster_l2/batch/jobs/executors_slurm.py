@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dagster_l2.base.errors import L2Error, WrongUse
 from dagster_l2.batch.jobs.definition import ExecutorRules
 from dagster_l2.batch.jobs.executors import BatchCrew
 from dagster_l2.batch.jobs.folders import JobFolders, JobOrder
 from dagster_l2.batch.jobs.model import JobError, Stopped
 from dagster_l2.batch.jobs.runner import work_on_batch
-from dagster_l2.errors import L2Error, WrongUse
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.2

@@ -15,10 +15,10 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
+from dagster_l2.base.files import remove_leftovers, write_json
 from dagster_l2.batch.jobs.definition import JobDefinition, parse_definition
 from dagster_l2.batch.jobs.model import Batch, JobError, window_from_json, window_to_json
 from dagster_l2.batch.windows import Window
-from dagster_l2.files import remove_leftovers, write_json
 
 
 @dataclass(frozen=True, slots=True)

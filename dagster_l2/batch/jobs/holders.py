@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 
-from dagster_l2.files import this_place
+from dagster_l2.base.files import this_place
 
 
 def new_holder() -> str:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from dagster_l2.base.files import step
 from dagster_l2.batch.job_tables import batch_items
 from dagster_l2.batch.source import FailureClass
-from dagster_l2.files import step
 
 _ITEM = batch_items.c
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dagster_l2.base.columns import UtcDateTime
 from dagster_l2.batch.job_tables import batch_items, batch_jobs, batch_tasks
 from dagster_l2.batch.jobs.model import Status
-from dagster_l2.columns import UtcDateTime
 
 _TABLES = {table.name: table for table in (batch_jobs, batch_tasks, batch_items)}
 _AT_ONCE = 1_000

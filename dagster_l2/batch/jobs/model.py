@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from dagster_l2.base.errors import L2Error
 from dagster_l2.batch.source import FailureClass
 from dagster_l2.batch.windows import Window
-from dagster_l2.errors import L2Error
 
 
 class JobError(L2Error):

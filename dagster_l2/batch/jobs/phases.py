@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dagster_l2.base.files import write_json
+from dagster_l2.base.telemetry import merged_series, sums
 from dagster_l2.batch.jobs.aggregate import damaged_results, drop_merged_results
 from dagster_l2.batch.jobs.folders import JobFolders, JobManifest, JobOrder, RetryManifest
 from dagster_l2.batch.jobs.items import Items
@@ -29,8 +31,6 @@ from dagster_l2.batch.jobs.model import (
 )
 from dagster_l2.batch.jobs.tasks import JobState, TaskStore
 from dagster_l2.batch.source import FailureClass
-from dagster_l2.files import write_json
-from dagster_l2.telemetry import merged_series, sums
 
 _LOG = logging.getLogger(__name__)
 _MAX_AGGREGATIONS = 5

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from dagster_l2.base.files import write_json
 from dagster_l2.batch.commit import commit_rows
 from dagster_l2.batch.jobs.chunks import StoredChunk, order_of
 from dagster_l2.batch.jobs.folders import JobFolders
@@ -21,7 +22,6 @@ from dagster_l2.batch.jobs.work import WindowWork
 from dagster_l2.batch.merge import merge_files, write_rows
 from dagster_l2.batch.source import Source
 from dagster_l2.batch.windows import Window
-from dagster_l2.files import write_json
 
 REJECTED_SCHEMA: dict[str, pl.DataType] = {
     "window_start": pl.Datetime("us"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dagster_l2.base.telemetry import at_work_on
 from dagster_l2.batch.jobs.aggregate import run_aggregator
 from dagster_l2.batch.jobs.folders import JobFolders, JobOrder, read_batch
 from dagster_l2.batch.jobs.holders import new_holder
@@ -24,7 +25,6 @@ from dagster_l2.batch.jobs.phases import Standing, advance
 from dagster_l2.batch.jobs.tasks import TaskStore
 from dagster_l2.batch.jobs.worker import BatchWorker
 from dagster_l2.batch.source import Source
-from dagster_l2.telemetry import at_work_on
 
 _LOG = logging.getLogger(__name__)
 _BUSY_TIMEOUT_S = 60

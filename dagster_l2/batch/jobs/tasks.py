@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dagster_l2.base.files import step
 from dagster_l2.batch.job_tables import batch_jobs, batch_tasks
 from dagster_l2.batch.jobs.holders import is_surely_dead
 from dagster_l2.batch.jobs.model import (
@@ -26,7 +27,6 @@ from dagster_l2.batch.jobs.model import (
     window_from_json,
     window_to_json,
 )
-from dagster_l2.files import step
 
 _JOB, _TASK = batch_jobs.c, batch_tasks.c
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dagster_l2.telemetry import carried
+from dagster_l2.base.telemetry import carried
 
 _TICK_S = 0.1
 _GRACE_S = 0.5

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dagster_l2.base.telemetry import Tally
 from dagster_l2.batch.attempts import Attempt
 from dagster_l2.batch.jobs.chunks import StoredChunk
 from dagster_l2.batch.jobs.model import JobError
 from dagster_l2.batch.source import Chunk, FailureClass
 from dagster_l2.batch.windows import Window
-from dagster_l2.telemetry import Tally
 
 
 class ItemGone(JobError):

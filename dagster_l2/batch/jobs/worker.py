@@ -17,6 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from dagster_l2.base.errors import one_sentence_of
+from dagster_l2.base.telemetry import Tally, at_work_on, count, tallying
 from dagster_l2.batch.attempts import Attempts, AttemptStatus, Ended, jobs_without_result
 from dagster_l2.batch.jobs.chunks import ChunkStore
 from dagster_l2.batch.jobs.folders import JobFolders, JobOrder, TaskManifest
@@ -29,9 +31,7 @@ from dagster_l2.batch.jobs.threads import in_threads
 from dagster_l2.batch.jobs.work import WindowWork, batch_metrics, failure_class_of, stops_job
 from dagster_l2.batch.source import Chunk, FailureClass, FetchedChunk, Source
 from dagster_l2.batch.windows import Window
-from dagster_l2.errors import one_sentence_of
 from dagster_l2.lake import LakeError
-from dagster_l2.telemetry import Tally, at_work_on, count, tallying
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dagster_l2.files import safe_name
+from dagster_l2.base.files import safe_name
 from dagster_l2.products.layout import ProductError
 
 LEVEL2_MANIFEST = "manifest.json"

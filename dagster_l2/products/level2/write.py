@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import only_one, sha256, write_durably, write_json
+from dagster_l2.base.files import only_one, sha256, write_durably, write_json
 from dagster_l2.products.layout import PRODUCT_FILES
 from dagster_l2.products.level2.contents import Contents, open_contents
 from dagster_l2.products.level2.fits_file import FitsWriter, primary_header, profile_headers, quantity_headers

@@ -26,7 +26,7 @@ from dkist_data_simulator.dataset import Omit, key_function
 from dkist_data_simulator.spec214.core import StatsMixin
 from dkist_data_simulator.spec214.visp import SimpleVISPDataset
 
-from dagster_l2.files import write_json
+from dagster_l2.base.files import write_json
 from dagster_l2.store.server.frame_plan import FramePlan, frame_plan
 from dagster_l2.store.server.frame_scene import Scene
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster_l2.files import AlreadyRunning, only_one, safe_name
+from dagster_l2.base.files import AlreadyRunning, only_one, safe_name
 from dagster_l2.store.errors import StoreError
 from dagster_l2.store.server.frame_plan import FramePlan, frame_plan, has_frames
 from dagster_l2.store.server.records import Row

@@ -15,7 +15,7 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
-from dagster_l2.listening import end_quietly, listen
+from dagster_l2.base.listening import end_quietly, listen
 from dagster_l2.store.errors import StoreError
 
 _START_S = 30.0

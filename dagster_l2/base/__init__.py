@@ -1,0 +1,1 @@
+"""What every room may import and what imports no room: errors, durable files, log lines and counts."""
