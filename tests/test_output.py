@@ -35,6 +35,15 @@ def test_an_id_is_whole_however_narrow_the_terminal(
         assert max(map(len, text.splitlines()[1:])) <= width  # the head has codes for bold
 
 
+def test_long_names_of_columns_are_folded_before_rows_become_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_rows([{"op_id": OP, "days_in_state": 1, "is_overdue": True}])
+    assert capsys.readouterr().out.splitlines()[-1].split() == [OP, "1", "yes"]
+
+
 def test_a_moment_in_json_says_that_it_is_utc(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"gold": datetime(2026, 1, 2, 3), "ledger": datetime(2026, 1, 2, 3, tzinfo=UTC)})
     said = json.loads(capsys.readouterr().out)

@@ -14,7 +14,6 @@ import click
 
 _SHOWN_WARNINGS = 5
 _PIPE_WIDTH = 100_000
-_WORDS_WIDTH = 16
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -51,8 +50,8 @@ def print_rows(
 ) -> None:
     """Print rows as a table, or say on standard error that there is nothing.
 
-    Only columns of words are folded: ids are copied from here. Where the terminal is too narrow for that,
-    each row is printed as lines of name and value.
+    Where the terminal is narrow, names of columns and columns of words are folded, never ids, which are
+    copied from here. Where it is too narrow for that, each row is printed as lines of name and value.
     """
     from rich.console import Console
     from rich.table import Table
@@ -64,29 +63,44 @@ def print_rows(
     names = list(columns or rows[0])
     # In a pipe a row is a line, however long, so that grep and awk find whole ids.
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    least = 2 * (len(names) - 1)
-    for name in names:
-        values = [row.get(name) for row in rows]
-        texts = [shown(value) for value in values]
-        is_words = any(" " in text for text in texts) and not any(isinstance(v, datetime) for v in values)
-        width = max(map(len, texts))
-        if is_words:
-            longest = max((len(word) for text in texts for word in text.split()), default=0)
-            width = max(longest, min(width, _WORDS_WIDTH))
-        least += max(len(name), width)
-        numeric = any(isinstance(value, int | float) for value in values)
-        table.add_column(
-            Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=not is_words
-        )
+    columns_of = {name: [row.get(name) for row in rows] for name in names}
+    whole = {name: _whole_width(values) for name, values in columns_of.items()}
+    widths = {name: _least_width(values) for name, values in columns_of.items()}
+    gaps = 2 * (len(names) - 1)
+    is_wide = gaps + sum(max(len(name), whole[name]) for name in names) <= terminal
+    heads = {
+        name: name if is_wide or len(name) <= whole[name] else name.replace("_", "_\n") for name in names
+    }
+    least = gaps + sum(max(widths[name], *map(len, heads[name].split("\n"))) for name in names)
     if least > terminal:
         for number, row in enumerate(rows, 1):
             click.echo(f"row {number}")
             print_pairs({name: row.get(name) for name in names})
         return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, values in columns_of.items():
+        numeric = any(isinstance(value, int | float) for value in values)
+        table.add_column(
+            Text(heads[name]),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=widths[name] == whole[name],
+        )
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
     Console(width=terminal, soft_wrap=False).print(table)
+
+
+def _whole_width(values: Sequence[Any]) -> int:
+    return max(len(shown(value)) for value in values)
+
+
+def _least_width(values: Sequence[Any]) -> int:
+    """How narrow a column may be: words are folded between them, all else stays whole."""
+    texts = [shown(value) for value in values]
+    if any(isinstance(value, datetime) for value in values) or not any(" " in text for text in texts):
+        return _whole_width(values)
+    return max((len(word) for text in texts for word in text.split()), default=0)
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
