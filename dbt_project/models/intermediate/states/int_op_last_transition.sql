@@ -14,6 +14,7 @@
 with
 {% if is_incremental() %}
     {%- set steps = 'steps' %}
+    {%- set is_told = "to_state = 'Published' and transition_id > getvariable('int_op_last_transition_through')" %}
     fresh as (
         select * from {{ transitions }}
         where transition_id > getvariable('int_op_last_transition_through')
@@ -37,16 +38,7 @@ with
     ),
 {% else %}
     {%- set steps = transitions %}
-    fresh as (
-        select
-            op_id,
-            seq,
-            to_state,
-            occurred_at,
-            inversion_id
-        from {{ transitions }}
-    ),
-
+    {%- set is_told = "to_state = 'Published'" %}
     kept as (
         select
             null::varchar as op_id,
@@ -56,11 +48,21 @@ with
     ),
 {% endif %}
 
--- Found by three narrow columns; the wide ones are then read of the last transitions alone.
+-- In one reading of narrow columns; the wide ones are then read of the last transitions alone.
 ends as (
     select
         op_id,
-        max_by(transition_id, seq) as transition_id
+        max_by(transition_id, seq) as transition_id,
+        -- One sort of all lists, instead of one for each group.
+        [
+            inversion['inversion_id']
+            for inversion in list_sort(
+                list({ 'seq': seq, 'inversion_id': inversion_id }) filter (
+                    where {{ is_told }} and inversion_id is not null
+                )
+            )
+        ] as published_inversion_ids,
+        max(occurred_at) filter (where {{ is_told }}) as last_published_at
     from {{ steps }}
     group by op_id
 ),
@@ -77,7 +79,9 @@ latest as (
         steps.cause,
         steps.inputs_hash,
         steps.inversion_id,
-        steps.details
+        steps.details,
+        ends.published_inversion_ids,
+        ends.last_published_at
     from {{ steps }} as steps
     inner join ends on steps.transition_id = ends.transition_id
 ),
@@ -97,22 +101,6 @@ named_before as (
     group by op_id
 ),
 
--- One sort of all lists, instead of one for each group.
-published as (
-    select
-        op_id,
-        [
-            inversion['inversion_id']
-            for inversion in list_sort(
-                list({ 'seq': seq, 'inversion_id': inversion_id }) filter (where inversion_id is not null)
-            )
-        ] as inversion_ids,
-        max(occurred_at) as last_published_at
-    from fresh
-    where to_state = 'Published'
-    group by op_id
-),
-
 final as (
     select
         latest.transition_id,
@@ -126,11 +114,11 @@ final as (
         coalesce(latest.inputs_hash, named_before.inputs_hash) as inputs_hash,
         latest.inversion_id,
         latest.details,
-        list_concat(kept.published_inversion_ids, coalesce(published.inversion_ids, [])) as published_inversion_ids,
-        greatest(kept.last_published_at, published.last_published_at) as last_published_at
+        list_concat(kept.published_inversion_ids, coalesce(latest.published_inversion_ids, []))
+            as published_inversion_ids,
+        greatest(kept.last_published_at, latest.last_published_at) as last_published_at
     from latest
     left join named_before on latest.op_id = named_before.op_id
-    left join published on latest.op_id = published.op_id
     left join kept on latest.op_id = kept.op_id
 )
 
