@@ -6,6 +6,7 @@ bronze through ``findings``.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from dagster_l2.batch import (
     JobError,
     JobRequest,
     Jobs,
+    JobState,
     Status,
     Stopped,
     Task,
@@ -161,10 +163,10 @@ class Sweep:
         WrongUse
             When there was no whole scan yet.
         """
-        whole = [job for job in self._known_jobs() if job.status is Status.SUCCESS]
-        if not whole:
+        whole = next((job for job in self._known_jobs() if self._was_whole(job)), None)
+        if whole is None:
             raise WrongUse("There was no whole scan yet; run l2 scan first.")
-        batches = self._source.since(whole[0].submitted_at - RECENT_SLACK)
+        batches = self._source.since(whole.submitted_at - RECENT_SLACK)
         frame = pl.concat([batch.frame.with_columns(batch.hashes) for batch in batches]).unique()
         rejected = {bad.content_hash: bad for batch in batches for bad in batch.rejected}
         self.report.total = len(frame) + len(rejected)
@@ -240,7 +242,17 @@ class Sweep:
         is_whole = set(self._own_params()) <= params.keys()
         return is_same and is_whole and not (self._jobs.folders(job_id).root / _END).exists()
 
-    def _known_jobs(self) -> list[Any]:
+    def _was_whole(self, job: JobState) -> bool:
+        """Whether a scan read all windows and agreed with the store's count in the end."""
+        root = self._jobs.folders(job.job_id).root
+        if job.status is not Status.SUCCESS or not root.is_dir():
+            return job.status is Status.SUCCESS  # its files have been cleaned away since
+        try:
+            return json.loads((root / _END).read_bytes())["error"] is None
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _known_jobs(self) -> list[JobState]:
         return self._jobs.store.jobs(batch_jobs.c.name == self._definition.name)
 
     # -- what its tasks bring -----------------------------------------------------------------------------

@@ -210,6 +210,13 @@ def test_a_look_at_what_is_new_finds_it_and_marks_nothing_missing(world: World, 
     }
 
 
+def test_a_look_at_what_is_new_begins_with_no_scan_that_came_to_no_end(world: World, record: Make) -> None:
+    world.records = [record(5 * i) for i in range(30)]
+    killed(world, "write sweep.json", 1)
+    with pytest.raises(WrongUse, match="run l2 scan first"):
+        recent(world)
+
+
 def test_workers_in_processes_of_their_own_find_the_same(
     world: World, record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
