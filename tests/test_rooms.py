@@ -91,7 +91,7 @@ def test_what_all_rooms_use_knows_no_room() -> None:
 
 @pytest.mark.parametrize("level", range(len(COMPOSITIONS)))
 def test_compositions_know_what_is_below_them(level: int) -> None:
-    known = ROOMS | {LEAF, "settings", *COMPOSITIONS[: level + 1]}
+    known = ROOMS | {LEAF, "settings", "handlers", *COMPOSITIONS[: level + 1]}
     for path in modules_of(COMPOSITIONS[level]):
         for name in imports(path):
             parts = name.split(".")

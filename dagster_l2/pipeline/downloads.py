@@ -43,9 +43,9 @@ from dagster_l2.batch import (
     old_scratch,
     parse_definition,
 )
+from dagster_l2.handlers import udl_address
 from dagster_l2.lake import BronzeTable
 from dagster_l2.ledger import Ledger, reach_database
-from dagster_l2.pipeline.handlers import udl_address
 from dagster_l2.pipeline.metrics import write_metrics
 from dagster_l2.pipeline.revision import git_commit
 from dagster_l2.pipeline.wiring import open_ledger

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from dagster_l2.base.files import only_one
 from dagster_l2.batch import load_definition, new_job_id
+from dagster_l2.handlers import store_query
 from dagster_l2.ledger import Ledger
 from dagster_l2.pipeline.downloads import open_jobs
-from dagster_l2.pipeline.handlers import store_query
 from dagster_l2.pipeline.revision import git_commit
 from dagster_l2.pipeline.wiring import open_ledger, open_store
 from dagster_l2.settings import REPOSITORY, Settings

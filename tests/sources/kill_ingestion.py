@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import numpy.ma  # noqa: F401 - loaded once, here, and not by each copy; so are the next
 
-import dagster_l2.pipeline.handlers  # noqa: F401
+import dagster_l2.handlers  # noqa: F401
 from dagster_l2.base.files import watch_steps
 from dagster_l2.pipeline.downloads import download_reach, reach_request
 from dagster_l2.pipeline.revision import git_commit

@@ -1,7 +1,7 @@
 """From the parameters of a job to its source: what the definitions in ``jobs/`` name as their handler.
 
 It runs in every process that works on a job. Secrets come from the settings of that process, so none lies in
-a batch file.
+a batch file. The module's name does, so it keeps its place, and a job of another version can be gone on with.
 """
 
 from __future__ import annotations
