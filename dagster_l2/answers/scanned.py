@@ -12,15 +12,16 @@ from dagster_l2.pipeline.gold import Ask, Row
 
 STORE = "metadata_store"
 
+# A window may reach past the moment at which it was read; of the days after that nothing is known.
 _SOURCES = """
     select
         source,
         year(min(window_start)) as first_year,
-        year(max(window_end) - interval 1 microsecond) as last_year,
+        year(max(least(window_end, finished_at)) - interval 1 microsecond) as last_year,
         count(*) as windows,
         count(*) filter (where status in ('FAILED', 'PENDING')) as open_windows
     from scan_coverage
-    where window_start < window_end
+    where window_start < least(window_end, finished_at)
     group by source
     order by source <> ?, source
 """
@@ -41,10 +42,13 @@ _DAYS = """
                 else 0
             end as trouble,
             greatest(window_start, begins) as first_moment,
-            least(window_end, ends) - interval 1 microsecond as last_moment
+            least(window_end, finished_at, ends) - interval 1 microsecond as last_moment
         from scan_coverage
         cross join years
-        where source = ? and window_start < window_end and window_start < ends and window_end > begins
+        where
+            source = ?
+            and window_start < least(window_end, finished_at, ends)
+            and least(window_end, finished_at) > begins
     ),
 
     days as (

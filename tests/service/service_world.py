@@ -96,11 +96,11 @@ create table datasets as select
 """
 
 
-# Two years of windows of five days each; in every year one failed and one came in part.
+# Two years of windows of five days each; in every year one failed and one came in part. The last reaches on.
 _SCANS = """
 create table scan_coverage as select
     'metadata_store' as source, '{}' as query, timestamp '2024-01-01' + interval (5 * n) day as window_start,
-    timestamp '2024-01-06' + interval (5 * n) day as window_end,
+    if(n = 145, timestamp '2031-01-01', timestamp '2024-01-06' + interval (5 * n) day) as window_end,
     case n % 73 when 10 then 'FAILED' when 30 then 'SKIPPED_NO_DATA' else 'DOWNLOADED' end as status,
     100::bigint as records, 100::bigint as expected_records,
     case n % 73 when 20 then 87.5e0 when 10 then null else 100e0 end as availability_pct,

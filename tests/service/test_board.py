@@ -208,6 +208,8 @@ def test_the_scans_are_told_as_a_calendar_with_a_table_as_its_text(world, browse
     page.context.add_cookies([{"name": "l2_token", "value": world.token("rita", "reader"), "url": world.url}])
     page.goto(f"{world.url}/board")
     page.get_by_role("link", name="Scans").click()
+    years = page.get_by_label("Year").locator("option").all_inner_texts()
+    assert sorted(years) == ["2024", "2025", "2026"], "No day after the last look is complete."
     page.get_by_label("Year").select_option("2024")
     page.get_by_role("button", name="Show").click()
     calendar = page.get_by_role("img", name="metadata_store in 2024")
