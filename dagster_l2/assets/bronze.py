@@ -45,7 +45,8 @@ def scan(context: dg.AssetExecutionContext, l2: dg.ResourceParam[L2]) -> Iterato
             ledger,
             run_id=context.run.run_id,
             progress=lambda done, planned, records: context.log.info(
-                f"scan: window {done} of {planned}, {records} records, {speed.of(done, planned, 'windows')}"
+                f"scan: window {done} of {planned}, {records} records"
+                + (f", {speed.of(done, planned, 'windows')}" if done < planned else "")
             ),
         )
     context.log.info("scan: " + ", ".join(f"{count} {name}" for name, count in report.counts().items()))
