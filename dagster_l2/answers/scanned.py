@@ -12,25 +12,39 @@ from dagster_l2.pipeline.gold import Ask, Row
 
 STORE = "metadata_store"
 
-# A window may reach past the moment at which it was read; of the days after that nothing is known.
-_SOURCES = """
+# A window may reach far past the moment at which it was read, and of the days after that nothing is known.
+# One that was asked for too early keeps its first day, so that what failed there is seen.
+_SEEN = """seen as (
+        select
+            * replace (
+                least(window_end, greatest(coalesce(finished_at, window_end), window_start + interval 1 day))
+                as window_end
+            )
+        from scan_coverage
+        where window_start < window_end
+    )"""
+
+_SOURCES = f"""
+    with {_SEEN}
+
     select
         source,
         year(min(window_start)) as first_year,
-        year(max(least(window_end, finished_at)) - interval 1 microsecond) as last_year,
+        year(max(window_end) - interval 1 microsecond) as last_year,
         count(*) as windows,
         count(*) filter (where status in ('FAILED', 'PENDING')) as open_windows
-    from scan_coverage
-    where window_start < least(window_end, finished_at)
+    from seen
     group by source
     order by source <> ?, source
 """
 
 # The order of the cases is that of the trouble: of several windows over one day the worst counts.
-_DAYS = """
+_DAYS = f"""
     with years as (
         select make_timestamp(?, 1, 1, 0, 0, 0) as begins, make_timestamp(?, 1, 1, 0, 0, 0) as ends
     ),
+
+    {_SEEN},
 
     windows as (
         select
@@ -42,13 +56,10 @@ _DAYS = """
                 else 0
             end as trouble,
             greatest(window_start, begins) as first_moment,
-            least(window_end, finished_at, ends) - interval 1 microsecond as last_moment
-        from scan_coverage
+            least(window_end, ends) - interval 1 microsecond as last_moment
+        from seen
         cross join years
-        where
-            source = ?
-            and window_start < least(window_end, finished_at, ends)
-            and least(window_end, finished_at) > begins
+        where source = ? and window_start < ends and window_end > begins
     ),
 
     days as (
