@@ -194,9 +194,10 @@ def make_transitions(lake: Path, ops: pl.Series, count: int, *, first_id: int = 
 def add_transitions(lake: Path, count: int) -> int:
     """Export one step more of each of up to ``count`` OPs, as a pass does; those that moved last go on."""
     table = exported_table(lake, "transitions")
-    *_, last = files = sorted(table.folder.glob("export-*.parquet"))
-    rows = pl.read_parquet(files[-50:])  # the last of an OP in the last files is its last
-    through = int(rows["transition_id"].max())  # type: ignore[arg-type]
+    key = pl.col("transition_id")
+    through = table.scan().select(key.max()).collect().item()
+    # The last of an OP in the last rows is its last.
+    rows = table.scan().filter(key > through - 500_000).collect().sort(key)
     rows = rows.unique("op_id", keep="last", maintain_order=True).filter(pl.col("to_state") != "Error")
     moment = rows["recorded_at"].max()
     rows = rows.head(count).with_columns(
@@ -211,7 +212,7 @@ def add_transitions(lake: Path, count: int) -> int:
         pl.lit(moment).alias("recorded_at"),
     )
     claim = Claim(through, through + len(rows))
-    table.append(rows, job_id="export", part=f"{int(last.stem[-5:]) + 1:05d}", claim=claim)
+    table.append(rows, job_id="export", part=f"after-{through}", claim=claim)
     return len(rows)
 
 

@@ -11,12 +11,29 @@ import sqlalchemy as sa
 
 from dagster_l2.assets import ledger as assets
 from dagster_l2.assets.export import exported_table
+from dagster_l2.lake import compaction
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.ledger.tables import op_annotations
 from dagster_l2.resources import L2
 from dagster_l2.settings import load_settings
 
 pytestmark = pytest.mark.xdist_group("dagster")
+
+
+def test_files_of_many_passes_are_merged_and_dagster_says_so(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "OPEN_FILES", 2)
+    settings = load_settings()
+    merged = []
+    for op_id in ("op1", "op2"):
+        with Ledger.open(settings.state_url) as ledger:
+            ledger.append(op_id, State.DISCOVERED, actor="scan", cause="found")
+        done = dg.materialize([assets.transitions], resources={"l2": L2(settings)})
+        (event,) = done.asset_materializations_for_node("bronze__transitions")
+        merged.append(event.metadata["merged files"].value)
+    assert merged == [0, 2]
+    assert exported_table(settings.lake, "transitions").scan().collect()["op_id"].to_list() == ["op1", "op2"]
 
 
 def test_transitions_and_annotations_are_exported_once(data: Path) -> None:

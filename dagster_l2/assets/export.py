@@ -11,7 +11,7 @@ import polars as pl
 
 from dagster_l2.base.errors import L2Error
 from dagster_l2.batch import new_job_id
-from dagster_l2.lake import BronzeTable, Claim, GrowingTable
+from dagster_l2.lake import BronzeTable, Claim, Compaction, GrowingTable, compact
 from dagster_l2.ledger import Growing, Ledger
 
 TRANSITION_SCHEMA: dict[str, pl.DataType] = {
@@ -44,6 +44,12 @@ _SCHEMAS: dict[Growing, dict[str, pl.DataType]] = {
     "transitions": TRANSITION_SCHEMA,
     "annotations": ANNOTATION_SCHEMA,
 }
+
+_ORDER: dict[Growing, tuple[str, str]] = {
+    "transitions": ("op_id", "seq"),
+    "annotations": ("op_id", "annotation_id"),
+}
+"""How the rows of merged files are sorted: what is asked of a history is asked OP by OP."""
 
 ROWS_PER_FILE = 10_000
 """Also what is in memory at a time: about 80 MB with its copies."""
@@ -107,3 +113,8 @@ def export_rows(ledger: Ledger, lake: Path, name: Growing, *, wait_s: float = 5.
             table.append(rows, job_id=job_id, part=f"{number:05d}", claim=claim)
             written, passed, beside, after = written + len(rows), 0, set[str](), high
     return written
+
+
+def compact_exported(lake: Path, name: Growing) -> Compaction:
+    """Merge the small files of an exported table; not beside an export of it. See `lake.compact`."""
+    return compact(exported_table(lake, name), _ORDER[name], job_id=new_job_id("merge"))

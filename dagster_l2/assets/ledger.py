@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dagster_l2.assets.basis import read_basis
-from dagster_l2.assets.export import export_rows
+from dagster_l2.assets.export import compact_exported, export_rows
 from dagster_l2.assets.pictures import disk_map, state_counts
 from dagster_l2.assets.tables import counts_table, picture
 from dagster_l2.assets.warehouse import POOL
@@ -237,9 +237,14 @@ def _exported(name: Growing, description: str) -> dg.AssetsDefinition:
         # Two exports at once would each write what bronze lacks, and so write it twice.
         with one_sentence(), only_one(lock, "An export of the ledger", wait_s=600), l2.ledger() as ledger:
             count = export_rows(ledger, l2.settings.lake, name)
+            merged = compact_exported(l2.settings.lake, name)
         context.log.info(f"export: {count} {name}")
+        if merged.files:
+            context.log.info(f"merged {merged.files} files of {name} into {merged.into}: {merged.rows} rows")
         seconds = round(time.monotonic() - started, 3)
-        return dg.MaterializeResult(metadata={"exported": count, "seconds": seconds})
+        return dg.MaterializeResult(
+            metadata={"exported": count, "merged files": merged.files, "seconds": seconds}
+        )
 
     return exported
 

@@ -11,11 +11,13 @@ from dagster_l2.lake.commit import (
     ResultManifest,
     commit_link,
     commit_parquet,
+    commit_written,
     committed_files,
     done_path,
     is_intact,
     read_manifest,
 )
+from dagster_l2.lake.compaction import Compaction, compact
 from dagster_l2.lake.gold import Description, Gold, write_gold
 from dagster_l2.lake.views import quoted, register_views
 
@@ -24,6 +26,7 @@ __all__ = [
     "BronzeTable",
     "Changes",
     "Claim",
+    "Compaction",
     "Description",
     "Gold",
     "GrowingTable",
@@ -32,7 +35,9 @@ __all__ = [
     "VersionLog",
     "commit_link",
     "commit_parquet",
+    "commit_written",
     "committed_files",
+    "compact",
     "done_path",
     "is_intact",
     "quoted",

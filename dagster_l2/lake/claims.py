@@ -48,7 +48,7 @@ class GrowingTable:
         self.table, self.key = table, key
         table.ensure()
         paths = committed_files(table.folder)
-        claims = _claims(paths)
+        claims = claims_of(paths)
         self.complete_through = _chain(claims.values())
         """Up to this key every row of the source is here."""
         self._extents = [
@@ -75,7 +75,7 @@ class GrowingTable:
         return frame, names
 
 
-def _claims(paths: list[Path]) -> dict[Path, Claim]:
+def claims_of(paths: list[Path]) -> dict[Path, Claim]:
     """The claims of the files that count, without those that rely on a file which does not."""
     names = {path.name for path in paths}
     found: dict[Path, Claim] = {}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -34,7 +36,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ResultManifest:
-    """What ``.done`` says of the parquet file beside it; ``claim`` is left out where there is none."""
+    """What ``.done`` says of the parquet file beside it; ``claim`` and ``replaces`` are left out where empty.
+
+    A file has the rows of those that it ``replaces``, by name: from this manifest on they no longer count.
+    """
 
     job_id: str
     batch_id: str
@@ -45,6 +50,7 @@ class ResultManifest:
     sha256: str
     written_at: str
     claim: Claim | None = None
+    replaces: tuple[str, ...] = ()
 
     def is_known_at(self, moment: datetime) -> bool:
         """Whether the file was there at a moment (with a time zone)."""
@@ -79,24 +85,50 @@ def commit_parquet(
     OSError
         When the disk refuses, for example because it is full; nothing that counted before is lost.
     """
-    done_path(path).unlink(missing_ok=True)
-    found: dict[str, int | str] = {}
 
-    def write(temporary: Path) -> None:
+    def write(temporary: Path) -> int:
         pq.write_table(frame.to_arrow(), temporary, compression="zstd")
-        _validate(temporary, frame)
-        found.update(bytes=temporary.stat().st_size, sha256=sha256(temporary))
+        return len(frame)
 
-    write_durably(path, write)
-    return _declare(
-        path,
-        rows=len(frame),
-        bytes=int(found["bytes"]),
-        digest=str(found["sha256"]),
-        job_id=job_id,
-        batch_id=batch_id,
-        claim=claim,
-    )
+    return commit_written(path, write, frame.columns, job_id=job_id, batch_id=batch_id, claim=claim)
+
+
+def commit_written(
+    path: Path,
+    write: Callable[[Path], int],
+    columns: Sequence[str],
+    *,
+    job_id: str,
+    batch_id: str,
+    claim: Claim | None = None,
+    replaces: Sequence[str] = (),
+) -> ResultManifest:
+    """Let ``write`` fill a parquet file and give back its number of rows, and commit it as `commit_parquet`.
+
+    Parameters
+    ----------
+    columns
+        What the file must have, in this order.
+    replaces
+        Names of files in the same folder that have its rows, and no longer count from now on.
+
+    Raises
+    ------
+    LakeError
+        When what the disk holds afterwards is not what was written.
+    OSError
+        When the disk refuses; nothing that counted before is lost.
+    """
+    done_path(path).unlink(missing_ok=True)
+    found: dict[str, Any] = {}
+
+    def write_soundly(temporary: Path) -> None:
+        rows = write(temporary)
+        _validate(temporary, rows, columns, path.name)
+        found.update(rows=rows, bytes=temporary.stat().st_size, digest=sha256(temporary))
+
+    write_durably(path, write_soundly)
+    return _declare(path, **found, job_id=job_id, batch_id=batch_id, claim=claim, replaces=tuple(replaces))
 
 
 def commit_link(path: Path, source: Path, *, job_id: str, batch_id: str) -> ResultManifest:
@@ -140,7 +172,15 @@ def commit_link(path: Path, source: Path, *, job_id: str, batch_id: str) -> Resu
 
 
 def _declare(
-    path: Path, *, rows: int, bytes: int, digest: str, job_id: str, batch_id: str, claim: Claim | None = None
+    path: Path,
+    *,
+    rows: int,
+    bytes: int,
+    digest: str,
+    job_id: str,
+    batch_id: str,
+    claim: Claim | None = None,
+    replaces: tuple[str, ...] = (),
 ) -> ResultManifest:
     """Write the manifest that makes a file count."""
     manifest = ResultManifest(
@@ -153,22 +193,22 @@ def _declare(
         sha256=digest,
         written_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         claim=claim,
+        replaces=replaces,
     )
     content = asdict(manifest)
-    if claim is None:
-        del content["claim"]
+    for name in ("claim", "replaces"):
+        if not content[name]:
+            del content[name]
     write_json(done_path(path), content)
     return manifest
 
 
-def _validate(path: Path, frame: pl.DataFrame) -> None:
+def _validate(path: Path, rows: int, columns: Sequence[str], name: str) -> None:
     file = pq.ParquetFile(path)
-    if file.metadata.num_rows != len(frame):
-        raise LakeError(
-            f"{path.name} holds {file.metadata.num_rows} rows of {len(frame)}; is the disk sound?"
-        )
-    if file.schema_arrow.names != frame.columns:
-        raise LakeError(f"{path.name} holds other columns than were written; is the disk sound?")
+    if file.metadata.num_rows != rows:
+        raise LakeError(f"{name} holds {file.metadata.num_rows} rows of {rows}; is the disk sound?")
+    if file.schema_arrow.names != list(columns):
+        raise LakeError(f"{name} holds other columns than were written; is the disk sound?")
 
 
 def read_manifest(path: Path) -> ResultManifest | None:
@@ -178,7 +218,8 @@ def read_manifest(path: Path) -> ResultManifest | None:
         claim = content.pop("claim", None)
         if claim is not None:
             claim = Claim(int(claim["after"]), int(claim["through"]), tuple(claim["beside"]))
-        return ResultManifest(**content, claim=claim)
+        replaces = tuple(content.pop("replaces", ()))
+        return ResultManifest(**content, claim=claim, replaces=replaces)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -197,8 +238,8 @@ def is_intact(path: Path) -> bool:
 def committed_files(folder: Path, *, known_at: datetime | None = None) -> list[Path]:
     """The parquet files of a folder that count, by name.
 
-    A file counts with a manifest and the size that it states; the hash is left to `is_intact`, since
-    reading every byte before each use would cost more than the use.
+    A file counts with a manifest and the size that it states, while no other that counts replaces it. The
+    hash is left to `is_intact`, since reading every byte before each use would cost more than the use.
 
     Parameters
     ----------
@@ -206,12 +247,13 @@ def committed_files(folder: Path, *, known_at: datetime | None = None) -> list[P
         Leave out what was written after this moment (with a time zone); files that only carry a schema
         know nothing, and stay.
     """
-    out = []
+    found: dict[Path, ResultManifest] = {}
     for done in sorted(folder.glob("*.done")):
         path = done.with_suffix(".parquet")
         manifest = read_manifest(path)
         if manifest is None or not path.is_file() or path.stat().st_size != manifest.bytes:
             continue
         if known_at is None or not manifest.row_count or manifest.is_known_at(known_at):
-            out.append(path)
-    return out
+            found[path] = manifest
+    replaced = {name for manifest in found.values() for name in manifest.replaces}
+    return [path for path in found if path.name not in replaced]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -18,8 +18,8 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_l2.assets import export
-from dagster_l2.assets.export import OtherLedger, export_rows, exported_table
-from dagster_l2.lake import GrowingTable, committed_files, done_path, read_manifest
+from dagster_l2.assets.export import OtherLedger, compact_exported, export_rows, exported_table
+from dagster_l2.lake import Compaction, GrowingTable, committed_files, compaction, done_path, read_manifest
 from dagster_l2.ledger import Growing, Ledger, State
 from dagster_l2.ledger.tables import op_annotations, op_transitions
 
@@ -165,6 +165,54 @@ def test_a_long_stretch_of_older_files_is_compared_once(ledger, tmp_path):
     assert files(tmp_path) == before
 
 
+@pytest.fixture
+def _merged_early(monkeypatch):
+    monkeypatch.setattr(compaction, "OPEN_FILES", 4)
+    monkeypatch.setattr(compaction, "FULL_ROWS", 12)
+    monkeypatch.setattr(compaction, "KEPT_FOR", timedelta(0))
+
+
+@pytest.mark.usefixtures("_merged_early")
+def test_files_of_many_exports_are_merged_and_the_next_goes_on_after_them(ledger, tmp_path):
+    found = []
+    for number in range(9):
+        discover(ledger, f"{number % 2} {number}", f"{number % 3} {number + 100}")
+        assert export_rows(ledger, tmp_path, "transitions") == 2
+        found.append(compact_exported(tmp_path, "transitions").files)
+        assert ids(tmp_path) == list(range(1, 2 * number + 3))
+        assert complete_through(tmp_path) == ids(tmp_path)[-1]
+    assert found == [0, 0, 0, 4, 0, 0, 3, 0, 0], "the 8 rows of four files, then 12: full; the rest is open"
+    assert compact_exported(tmp_path, "annotations") == Compaction()
+    whole = bronze(tmp_path).sort("transition_id")
+    assert whole["details"].to_list() == [f'{{"n":"{op_id}"}}' for op_id in whole["op_id"]]
+    merged = pl.read_parquet(next(path for path in files(tmp_path) if path.name.startswith("merge-")))
+    assert merged.equals(merged.sort("op_id", "seq"))
+    assert dict(merged.schema) == export.TRANSITION_SCHEMA
+
+
+@pytest.mark.usefixtures("_merged_early")
+@pytest.mark.parametrize("how", ["parquet", "manifest", "cut"])
+def test_a_lost_merged_file_is_written_again_and_nothing_twice(ledger, tmp_path, how):
+    for op_id in "abcdef":
+        discover(ledger, op_id)
+        export_rows(ledger, tmp_path, "transitions")
+    assert compact_exported(tmp_path, "transitions").files == 6
+    compact_exported(tmp_path, "transitions")  # removes the parts
+    (path,) = files(tmp_path)
+    discover(ledger, "new")
+    export_rows(ledger, tmp_path, "transitions")
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        (path if how == "parquet" else done_path(path)).unlink()
+    assert export_rows(ledger, tmp_path, "transitions") == 6
+    assert sorted(bronze(tmp_path)["op_id"]) == [*"abcdef", "new"]
+    for _ in range(2):
+        compact_exported(tmp_path, "transitions")
+        assert export_rows(ledger, tmp_path, "transitions") == 0
+    assert sorted(bronze(tmp_path)["op_id"]) == [*"abcdef", "new"]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -258,9 +306,11 @@ def test_an_export_waits_for_those_at_work_and_not_for_those_who_come_later(ledg
 
 
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+@pytest.mark.usefixtures("_merged_early")
 def test_many_writers_and_an_exporter_beside_them(ledger, place, tmp_path, monkeypatch):
-    """Transactions of all lengths, a third rolled back, exports all the while: in the end nothing differs."""
+    """Transactions of all lengths, a third rolled back, exports and merges: in the end nothing differs."""
     monkeypatch.setattr(export, "ROWS_PER_FILE", 1000)
+    monkeypatch.setattr(compaction, "FULL_ROWS", 100)
     deadline = time.monotonic() + 2.0
 
     def write(writer: int) -> None:
@@ -276,10 +326,13 @@ def test_many_writers_and_an_exporter_beside_them(ledger, place, tmp_path, monke
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
     for thread in threads:
         thread.start()
+    merged = 0
     while any(thread.is_alive() for thread in threads):
         export_rows(ledger, tmp_path, "transitions", wait_s=0.05)
+        merged += compact_exported(tmp_path, "transitions").files
     for thread in threads:
         thread.join()
     export_rows(ledger, tmp_path, "transitions")
+    assert merged > 4
     assert ids(tmp_path) == [row.transition_id for part in ledger.transitions() for row in part]
     assert complete_through(tmp_path) == max(ids(tmp_path))
