@@ -110,7 +110,7 @@ def script(folder: Path) -> None:
                 kind = "view" if is_view else "table"
             taken = _timed(connection, f'create table "{node["name"]}" as {query}'.replace("table", kind, 1))
             out.append({"model": node["name"], "kind": kind, **taken})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = max(row["peak MB"] for row in out)
     print(json.dumps({"distinct": distinct, "least": least, "models": out, "peak": peak}))
 
 
