@@ -62,6 +62,8 @@ class _Part:
 def compact(table: BronzeTable, order_by: Sequence[str], *, job_id: str) -> Compaction:
     """Merge the files that are not full, once there are `OPEN_FILES` of them; one writer at a time.
 
+    What was replaced a while ago is removed, and so is what a writer that was killed has left.
+
     Only files take part whose claims (see `GrowingTable`) follow on each other, and that no other claim
     relies on: what they become claims all that they claimed. A file without a claim stays as it is.
 
@@ -82,6 +84,7 @@ def compact(table: BronzeTable, order_by: Sequence[str], *, job_id: str) -> Comp
     """
     table.ensure()
     remove_leftovers(table.folder)
+    _remove_undeclared(table.folder)
     paths = committed_files(table.folder)
     _remove_replaced(paths)
     parts = _open_parts(paths)
@@ -171,6 +174,14 @@ def _still_there(part: _Part) -> Iterator[str]:
     for name in part.manifest.replaces:
         if done_path(part.path.with_name(name)).exists():
             yield name
+
+
+def _remove_undeclared(folder: Path) -> None:
+    """Remove what a writer that was killed has renamed into place and not declared."""
+    for path in folder.glob("*.parquet"):
+        if not done_path(path).exists():
+            step(f"remove {path.name}")
+            path.unlink()
 
 
 def _remove_replaced(paths: list[Path]) -> None:

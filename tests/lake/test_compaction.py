@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -28,6 +31,7 @@ from dagster_l2.lake import (
     read_manifest,
     register_views,
 )
+from tests.conftest import REPOSITORY
 
 SCHEMA = {"number": pl.Int64(), "op_id": pl.String(), "at": pl.Datetime("us")}
 MOMENT = datetime(2026, 3, 1, 12)
@@ -224,6 +228,14 @@ def test_cut_off_at_any_step_nothing_is_lost_or_doubled(table: BronzeTable) -> N
     run(table)
     assert source.is_whole()
     assert GrowingTable(table, "number").complete_through == source.last
+
+
+def test_a_kill_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.lake.kill_compaction", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kinds = {step.split()[0] for step in json.loads(done.stdout)}
+    assert kinds == {"write", "fsync", "rename", "remove"}
 
 
 def test_a_merged_file_that_is_lost_leaves_a_gap_that_is_known(table: BronzeTable) -> None:
