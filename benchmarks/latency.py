@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dagster_l2.ledger import Ledger, State, Verdict
-from dagster_l2.pipeline.doors import take_files
-from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.intake import take_files
+from dagster_l2.pipeline.receiving import Places
 from dagster_l2.pipeline.steps import publish_inverted, settle_events
 from dagster_l2.products import SyntheticShape, write_products
 from dagster_l2.publishing import Outbox, PublishArea

@@ -12,9 +12,9 @@ from dagster_l2.jobs import HANDOVER, PUBLISHING_STEP, handover_job
 from dagster_l2.ledger import Ledger, State
 from dagster_l2.operations.alerts import tell, ways_of
 from dagster_l2.operations.outcomes import failed_runs, forget_old_runs
-from dagster_l2.pipeline.doors import take_in
 from dagster_l2.pipeline.downloads import clean_jobs
 from dagster_l2.pipeline.holds import APPROVED, WAITS, is_held, waits_for
+from dagster_l2.pipeline.intake import take_in
 from dagster_l2.resources import L2
 from dagster_l2.settings import Settings
 

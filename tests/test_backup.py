@@ -19,8 +19,8 @@ from dagster_l2.base.files import sha256
 from dagster_l2.cli import _run
 from dagster_l2.lake import BronzeTable, committed_files
 from dagster_l2.ledger import Ledger, LedgerUnavailable, State
+from dagster_l2.operations.archive import BadBackup
 from dagster_l2.operations.backups import BackupFailed, back_up, restore
-from dagster_l2.operations.shelves import BadBackup
 from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.settings import RESTORE_MARK, Settings, SettingsError, load_settings
 

@@ -145,7 +145,7 @@ _REJECTED = """
 
 
 class Scanned:
-    """What is asked of gold about scans; see `service.doors.Scanned`.
+    """What is asked of gold about scans; see `service.backend.Scanned`.
 
     Parameters
     ----------

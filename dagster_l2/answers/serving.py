@@ -1,6 +1,6 @@
 """What the service is handed: the ledger, the queue, gold and the files, read together.
 
-The service itself knows only the ledger and these doors. What may be ordered is in ``orders``.
+The service itself knows only the ledger and this backend. What may be ordered is in ``orders``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dagster_l2.answers.scanned import Scanned
 from dagster_l2.inputs import PICTURE_FILE, PackageUnreadable, package_folder, read_package
 from dagster_l2.ledger import Ledger, Present
 from dagster_l2.pipeline.gold import BadQuery, NoGold, OpenGold, Row
-from dagster_l2.pipeline.homecoming import home_of
 from dagster_l2.pipeline.metrics import metrics_text
 from dagster_l2.pipeline.op_documents import Listing, documents_folder, list_documents, read_document
 from dagster_l2.pipeline.queue import OldGold
+from dagster_l2.pipeline.receiving import home_of
 from dagster_l2.pipeline.wiring import open_ledger
 from dagster_l2.products import QUICKLOOK_FILE
 from dagster_l2.settings import Settings
@@ -46,7 +46,7 @@ _INVERSIONS = """
 
 
 class Serving:
-    """The doors of one installation, for as long as a ``with`` block; see `service.Doors`."""
+    """The backend of one installation's service, for as long as a ``with`` block; see `service.Backend`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

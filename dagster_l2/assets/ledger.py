@@ -21,8 +21,8 @@ from dagster_l2.assets.warehouse import POOL
 from dagster_l2.base.files import only_one
 from dagster_l2.ledger import Growing, Ledger, Retries
 from dagster_l2.pipeline.deciding import verdict_of
-from dagster_l2.pipeline.doors import take_in
-from dagster_l2.pipeline.homecoming import picture_of
+from dagster_l2.pipeline.intake import take_in
+from dagster_l2.pipeline.receiving import picture_of
 from dagster_l2.pipeline.steps import prepare_inputs, publish_inverted, settle_events
 from dagster_l2.pipeline.wiring import open_bus, places_of
 from dagster_l2.publishing import PublishArea

@@ -1,4 +1,4 @@
-"""The command that shows the inbox; what comes in and how is in ``doors`` and the ledger."""
+"""The command that shows the inbox; what comes in and how is in ``intake`` and the ledger."""
 
 from __future__ import annotations
 

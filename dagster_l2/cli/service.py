@@ -33,9 +33,9 @@ def serve_command(host: str, port: int | None) -> None:
 
     wanted = settings.service_port if port is None else port
     refuse_taken(host, wanted, "The service")
-    with Serving(settings) as doors:
+    with Serving(settings) as backend:
         click.echo(f"The service answers at http://{host}:{wanted} (Ctrl-C stops it).", err=True)
-        app = service_app(doors, Limits(per_second=settings.service_rate_max))
+        app = service_app(backend, Limits(per_second=settings.service_rate_max))
         set_aside()
         serve(app, host, wanted)
 

@@ -114,12 +114,14 @@ def _open_parts(paths: list[Path]) -> list[_Part]:
 def _groups(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
     """Files that follow on each other, as many as fill one."""
     group: list[_Part] = []
+    rows = 0
     for part in parts:
         is_next = bool(group) and part.claim.after == group[-1].claim.through
-        if group and (not is_next or sum(each.manifest.row_count for each in group) >= FULL_ROWS):
+        if group and (not is_next or rows >= FULL_ROWS):
             yield group
-            group = []
+            group, rows = [], 0
         group.append(part)
+        rows += part.manifest.row_count
     if group:
         yield group
 
@@ -135,7 +137,7 @@ def _merge(
 ) -> ResultManifest:
     files = ", ".join(quoted(path) for path in (*schemas, *(each.path for each in group)))
     columns, order = _listed(table.schema), _listed(order_by)
-    rows = f"select {columns} from read_parquet([{files}], union_by_name = true) order by {order}"  # noqa: S608 - our own names
+    query = f"select {columns} from read_parquet([{files}], union_by_name = true) order by {order}"  # noqa: S608
 
     def write(temporary: Path) -> int:
         spilled = tempfile.TemporaryDirectory(prefix=".merge-", suffix=temporary_suffix(), dir=table.folder)
@@ -144,7 +146,7 @@ def _merge(
             connection.execute(f"set temp_directory = {quoted(folder)}")
             try:
                 ((count,),) = connection.execute(
-                    f"copy ({rows}) to {quoted(temporary)}"
+                    f"copy ({query}) to {quoted(temporary)}"
                     f" (format parquet, compression zstd, row_group_size {_GROUP_ROWS})"
                 ).fetchall()
             except duckdb.Error as error:

@@ -1,6 +1,6 @@
 """The inbox: every ready event that came in by any door, and what became of it there. Append-only.
 
-A receipt and the science event that it became are recorded together. How things come in is for the doors.
+A receipt and the science event that it became are recorded together. How things come in is for ``intake``.
 """
 
 from __future__ import annotations

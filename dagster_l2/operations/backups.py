@@ -1,7 +1,7 @@
 """Backup and restore: the ledger, bronze, manifests and input packages; gold is made anew by the next pass.
 
 What belongs in and in which order it is read, so that it fits together while a pass runs. Where a backup lies
-is in ``shelves``, how the ledger becomes a file in ``ledger``.
+is in ``archive``, how the ledger becomes a file in ``ledger``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dagster_l2.base.files import only_one, sha256, write_durably, write_json
 from dagster_l2.batch import batch_attempts, kept_jobs, take_jobs
 from dagster_l2.lake import committed_files, done_path, read_manifest
 from dagster_l2.ledger import Ledger, check_known
-from dagster_l2.operations.shelves import BadBackup, Shelf, Source, copied, open_shelf, open_source
+from dagster_l2.operations.archive import Archive, BadBackup, Source, copied, open_archive, open_source
 from dagster_l2.settings import RESTORE_MARK, Settings
 
 FORMAT = 1
@@ -83,7 +83,7 @@ def back_up(
     if target == data or data in target.parents:
         raise WrongUse(f"{target} lies in the data folder and would be lost with it; name another place.")
     lock = data / "locks" / "backup.lock"
-    with only_one(lock, "A backup"), open_shelf(target) as shelf, tempfile.TemporaryDirectory() as folder:
+    with only_one(lock, "A backup"), open_archive(target) as archive, tempfile.TemporaryDirectory() as folder:
         following = [path for name in _FOLLOW_THE_LEDGER for path in _bronze(settings, name)]
         jobs_file, ledger_file = Path(folder, _JOBS), Path(folder, _LEDGER)
         with jobs_file.open("wb") as file:
@@ -91,7 +91,7 @@ def back_up(
             file.writelines(lines)
         with ledger_file.open("wb") as file:
             dumped = ledger.dump(file, others=[batch_attempts])
-        writer = _Writer(shelf, {"": data, "published": settings.published_folder})
+        writer = _Writer(archive, {"": data, "published": settings.published_folder})
         writer.add(ledger_file, _LEDGER)
         writer.add(jobs_file, _JOBS)
         found = [*following, *_rest(settings, extras)]
@@ -110,7 +110,7 @@ def back_up(
             "with": sorted(extras),
             "files": writer.files,
         }
-        shelf.close_with(content)
+        archive.close_with(content)
     return _kept(content, writer.copied)
 
 
@@ -136,8 +136,8 @@ def restore(
         When the state database holds something, or the backup is of a newer version.
     """
     data = settings.data
-    with open_source(source.expanduser()) as shelf:
-        content = shelf.content
+    with open_source(source.expanduser()) as archive:
+        content = archive.content
         if content.get("format") != FORMAT:
             raise BadBackup(
                 f"{source} was written by version {content.get('version')} in a format that this one can't"
@@ -152,10 +152,10 @@ def restore(
             own = {name: entries.pop(name) for name in (_LEDGER, _JOBS) if name in entries}
             targets = [(_target(settings, path), file) for path, file in entries.items()]
             if not files_only:
-                _bring_ledger(settings, shelf, own)
+                _bring_ledger(settings, archive, own)
             done: list[int] = []
             for number, (path, file) in enumerate(targets, start=1):
-                if _bring(shelf, path, file):
+                if _bring(archive, path, file):
                     done.append(file["bytes"])
                 if progress is not None:
                     progress(number, len(targets))
@@ -198,10 +198,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 class _Writer:
-    """Puts files on a shelf and keeps the list of them."""
+    """Puts files into an archive and keeps the list of them."""
 
-    def __init__(self, shelf: Shelf, roots: dict[str, Path]) -> None:
-        self._shelf, self._roots = shelf, roots
+    def __init__(self, archive: Archive, roots: dict[str, Path]) -> None:
+        self._archive, self._roots = archive, roots
         self.files: list[dict[str, Any]] = []
         self.copied: list[int] = []
 
@@ -221,9 +221,9 @@ class _Writer:
             manifest = read_manifest(path)
             if manifest is None:
                 continue
-            if not self._shelf.holds(manifest.sha256, manifest.bytes):
+            if not self._archive.holds(manifest.sha256, manifest.bytes):
                 try:
-                    digest, size = self._shelf.put(path)
+                    digest, size = self._archive.put(path)
                 except FileNotFoundError:
                     continue
                 if (digest, size) != (manifest.sha256, manifest.bytes):
@@ -241,8 +241,8 @@ class _Writer:
     def add(self, path: Path, name: str) -> None:
         """Take a file under a name of its own."""
         digest, size = sha256(path), path.stat().st_size
-        if not self._shelf.holds(digest, size):
-            digest, size = self._shelf.put(path)
+        if not self._archive.holds(digest, size):
+            digest, size = self._archive.put(path)
             self.copied.append(size)
         self._list(name, digest, size)
 
@@ -280,7 +280,7 @@ def _begin(data: Path, backup: str, source: Path) -> None:
     write_json(mark, {"backup": backup, "from": str(source)})
 
 
-def _bring_ledger(settings: Settings, shelf: Source, own: dict[str, dict[str, Any]]) -> None:
+def _bring_ledger(settings: Settings, archive: Source, own: dict[str, dict[str, Any]]) -> None:
     if own.keys() != {_LEDGER, _JOBS}:
         raise BadBackup("The backup lists no ledger; take another one.")
     with (
@@ -288,7 +288,7 @@ def _bring_ledger(settings: Settings, shelf: Source, own: dict[str, dict[str, An
         Ledger.open(settings.state_url, schema=settings.db_schema) as ledger,
     ):
         for name, file in own.items():
-            _bring(shelf, Path(folder, name), file)
+            _bring(archive, Path(folder, name), file)
         ledger.load(Path(folder, _LEDGER), others=[batch_attempts])
         with Path(folder, _JOBS).open("rb") as lines:
             try:
@@ -309,14 +309,14 @@ def _target(settings: Settings, name: str) -> Path:
     return settings.data.joinpath(*path.parts)
 
 
-def _bring(shelf: Source, path: Path, file: dict[str, Any]) -> bool:
+def _bring(archive: Source, path: Path, file: dict[str, Any]) -> bool:
     """Write one file with the content that the list says; False when it is there already."""
     wanted = str(file["sha256"]), int(file["bytes"])
     if path.is_file() and (sha256(path), path.stat().st_size) == wanted:
         return False
 
     def write(temporary: Path) -> None:
-        with shelf.open(wanted[0]) as source, temporary.open("wb") as target:
+        with archive.open(wanted[0]) as source, temporary.open("wb") as target:
             if copied(source, target) != wanted:
                 raise BadBackup(
                     f"The file {wanted[0]} of the backup ({file['path']}) is damaged; take another backup."

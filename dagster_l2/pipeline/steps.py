@@ -34,8 +34,8 @@ from dagster_l2.ledger import (
     State,
 )
 from dagster_l2.pipeline.holds import is_approved, note_waiting
-from dagster_l2.pipeline.homecoming import Places, StillComing, come_home
 from dagster_l2.pipeline.level2 import write_files
+from dagster_l2.pipeline.receiving import Places, StillComing, receive_products
 from dagster_l2.products import ProductsRefused
 from dagster_l2.publishing import (
     Bus,
@@ -138,7 +138,7 @@ def settle_events(
     report = StepReport()
 
     def check(event: ScienceEvent) -> dict[str, Any]:
-        return come_home(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
+        return receive_products(ledger, data, event, places or Places(), actor=actor, run_id=run_id)
 
     for event in ledger.pending_events():
         present = ledger.present(event.op_id)

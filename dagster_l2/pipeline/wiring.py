@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dagster_l2.batch import Limiter
     from dagster_l2.inputs import Objects, Transfers
-    from dagster_l2.pipeline.homecoming import Places
+    from dagster_l2.pipeline.receiving import Places
     from dagster_l2.publishing import Bus
     from dagster_l2.store import StoreClient
     from dagster_l2.store.server import ReachFleet
@@ -205,7 +205,7 @@ def objects_url(store: StoreClient) -> str:
 def places_of(settings: Settings) -> Places:
     """Where products may come from."""
     from dagster_l2.inputs import Collection
-    from dagster_l2.pipeline.homecoming import Places
+    from dagster_l2.pipeline.receiving import Places
     from dagster_l2.products import Limits
 
     here, root = settings.local_collection, settings.products_root

@@ -4,7 +4,7 @@ What it is asked and what it answers is here; the orders are the ledger's own, g
 """
 
 from dagster_l2.service.app import service_app
-from dagster_l2.service.doors import Doors, Limits
+from dagster_l2.service.backend import Backend, Limits
 from dagster_l2.service.running import RunningService, ServiceFailed, serve
 
-__all__ = ["Doors", "Limits", "RunningService", "ServiceFailed", "serve", "service_app"]
+__all__ = ["Backend", "Limits", "RunningService", "ServiceFailed", "serve", "service_app"]

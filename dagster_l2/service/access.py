@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from dagster_l2.ledger import ROLES, Role, Token
-from dagster_l2.service.doors import Doors, Limits
+from dagster_l2.service.backend import Backend, Limits
 from dagster_l2.service.limits import Buckets
 
 _BEARER = HTTPBearer(auto_error=False, description="A personal token, from `l2 token add`.")
@@ -21,8 +21,8 @@ _BEARER = HTTPBearer(auto_error=False, description="A personal token, from `l2 t
 class Access:
     """The check at the door."""
 
-    def __init__(self, doors: Doors, limits: Limits) -> None:
-        self._doors = doors
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        self._backend = backend
         per_second = limits.per_second
         self._requests = None if per_second is None else Buckets(per_second, limits.burst)
         self._failures = Buckets(limits.failures_per_minute / 60, limits.failures_per_minute)
@@ -46,7 +46,7 @@ class Access:
         HTTPException
             401 without a token that holds, 403 for a role that may not, 429 for too many requests.
         """
-        token = None if secret is None else self._doors.ledger.holder(secret)
+        token = None if secret is None else self._backend.ledger.holder(secret)
         if token is None:
             self._slow_down(self._failures, request.client.host if request.client else "")
             said = "A personal token is needed" if secret is None else "This token does not hold"

@@ -11,8 +11,8 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from dagster_l2.service.access import Access
 from dagster_l2.service.answers import Refusals
+from dagster_l2.service.backend import Backend, Limits
 from dagster_l2.service.board import add_board
-from dagster_l2.service.doors import Doors, Limits
 from dagster_l2.service.limits import BodyLimit, RequestLog
 from dagster_l2.service.reads import add_reads
 from dagster_l2.service.writes import add_writes
@@ -37,8 +37,8 @@ class _Any(Convertor[str]):
 register_url_convertor("any", _Any())
 
 
-def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:
-    """The service as an ASGI app; the doors stay the caller's."""
+def service_app(backend: Backend, limits: Limits | None = None) -> FastAPI:
+    """The service as an ASGI app; the backend stays the caller's."""
     limits = limits or Limits()
 
     @asynccontextmanager
@@ -57,11 +57,11 @@ def service_app(doors: Doors, limits: Limits | None = None) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    access = Access(doors, limits)
+    access = Access(backend, limits)
     # The orders first: the address of an OP takes any text, slashes and all.
-    add_writes(app, doors, access)
-    add_reads(app, doors, access)
-    board = add_board(app, doors, access)
+    add_writes(app, backend, access)
+    add_reads(app, backend, access)
+    board = add_board(app, backend, access)
     Refusals("/board", board.refusal).add_to(app)
     app.add_middleware(BodyLimit, most=limits.body_bytes)
     app.add_middleware(RequestLog)

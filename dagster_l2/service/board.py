@@ -11,15 +11,15 @@ from fastapi import APIRouter, FastAPI, Form, HTTPException, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from dagster_l2.service.access import Access
-from dagster_l2.service.doors import Doors
+from dagster_l2.service.backend import Backend
 from dagster_l2.service.lists import add_lists
 from dagster_l2.service.op_page import add_op_page
 from dagster_l2.service.pages import COOKIE, FOLDER, HEADERS, Pages, SignIn, same_origin
 
 
-def add_board(app: FastAPI, doors: Doors, access: Access) -> Pages:
+def add_board(app: FastAPI, backend: Backend, access: Access) -> Pages:
     """Add the pages; what they have in common."""
-    pages = Pages(doors, access)
+    pages = Pages(backend, access)
     router = APIRouter(include_in_schema=False)
     _entrance(router, pages)
     add_lists(router, pages)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from dagster_l2.service.doors import Row
+from dagster_l2.service.backend import Row
 
 SPREAD = ("min", "p25", "median", "p75", "max")
 """What a record carries of its Fried parameter, the smallest first."""

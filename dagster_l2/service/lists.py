@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from dagster_l2.ledger import State
+from dagster_l2.service.backend import Row
 from dagster_l2.service.calendars import calendar_of
-from dagster_l2.service.doors import Row
 from dagster_l2.service.pages import PAGE, Pages, neighbours
 from dagster_l2.service.reads import Once, chosen, late_by_responsible
 
@@ -47,7 +47,7 @@ def _queue(router: APIRouter, pages: Pages) -> None:
         offset: Offset = 0,
     ) -> Response:
         who = pages.signed_in(request)
-        every = pages.doors.queue()
+        every = pages.backend.queue()
         states = [one for one in State if one.value == state] or None
         rows = chosen(every, whom=whom or None, states=states, overdue=overdue)
         asked = {"for": whom, "state": state, **({"overdue": "true"} if overdue else {})}
@@ -70,7 +70,7 @@ def _overdue(router: APIRouter, pages: Pages) -> None:
     @router.get("/board/overdue")
     def overdue(request: Request, offset: Offset = 0) -> Response:
         who = pages.signed_in(request)
-        groups = late_groups(pages.doors.queue())
+        groups = late_groups(pages.backend.queue())
         return pages.page(
             "overdue",
             who,
@@ -105,7 +105,7 @@ def _proposals(router: APIRouter, pages: Pages) -> None:
     @router.get("/board/proposals")
     def proposals(request: Request, offset: Offset = 0) -> Response:
         who = pages.signed_in(request)
-        counts = by_proposal(pages.doors.programs())
+        counts = by_proposal(pages.backend.programs())
         rows = [
             {"proposal_id": name, "total": counts[name].total(), **counts[name]}
             for name in sorted(counts)[offset : offset + PAGE]
@@ -131,7 +131,7 @@ def _proposals(router: APIRouter, pages: Pages) -> None:
         who = pages.signed_in(request)
         rows = [
             row
-            for row in pages.doors.programs()
+            for row in pages.backend.programs()
             if (not proposal or (row["proposal_id"] or _NO_PROPOSAL) == proposal)
             and (not state or row["state"] == state)
         ]
@@ -159,7 +159,7 @@ def _inversions(router: APIRouter, pages: Pages) -> None:
     @router.get("/board/inversions")
     def inversions(request: Request, offset: Offset = 0) -> Response:
         who = pages.signed_in(request)
-        rows, total = pages.doors.inversions(offset, PAGE)
+        rows, total = pages.backend.inversions(offset, PAGE)
         return pages.page(
             "inversions",
             who,
@@ -180,7 +180,7 @@ def _scans(router: APIRouter, pages: Pages) -> None:
     ) -> Response:
         """Where was looked, day by day of a year, and what the scans brought."""
         who = pages.signed_in(request)
-        scanned = pages.doors.scanned
+        scanned = pages.backend.scanned
         every = scanned.sources()
         chosen_one = next((one for one in every if one["source"] == source), every[0] if every else None)
         calendar = None
@@ -210,7 +210,7 @@ def _scans(router: APIRouter, pages: Pages) -> None:
     ) -> Response:
         """The windows of a source, those that are not complete first."""
         who = pages.signed_in(request)
-        rows, total = pages.doors.scanned.windows(source, offset, PAGE)
+        rows, total = pages.backend.scanned.windows(source, offset, PAGE)
         pager = neighbours("/board/scans/windows", {"source": source}, "offset", offset, total)
         return pages.page("windows", who, source=source, rows=rows, total=total, offset=offset, **pager)
 
@@ -218,6 +218,6 @@ def _scans(router: APIRouter, pages: Pages) -> None:
     def rejected(request: Request, offset: Offset = 0) -> Response:
         """Records that a scan could not read."""
         who = pages.signed_in(request)
-        rows, total = pages.doors.scanned.rejected(offset, PAGE)
+        rows, total = pages.backend.scanned.rejected(offset, PAGE)
         pager = neighbours("/board/scans/rejected", {}, "offset", offset, total)
         return pages.page("rejected", who, rows=rows, total=total, offset=offset, **pager)

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from dagster_l2.base.errors import L2Error
 from dagster_l2.ledger import PRIORITY_LEVELS, InvalidRecord, Role, State, Token, UnknownOp
 from dagster_l2.service.answers import status_of
-from dagster_l2.service.doors import Doors, Row
+from dagster_l2.service.backend import Backend, Row
 from dagster_l2.service.drawings import SPREAD, box_plot_of, disk_of
 from dagster_l2.service.pages import HEADERS, Pages, may, op_address, same_origin
 
@@ -39,53 +39,53 @@ class _Order:
     role: Role
     states: frozenset[State]
     is_for_claimer: bool
-    give: Callable[[Doors, _Given], object]
+    give: Callable[[Backend, _Given], object]
 
 
-def _claim(doors: Doors, given: _Given) -> object:
-    doors.check_writable()
-    return doors.ledger.claim(given.op_id, actor=given.who.name)
+def _claim(backend: Backend, given: _Given) -> object:
+    backend.check_writable()
+    return backend.ledger.claim(given.op_id, actor=given.who.name)
 
 
-def _release(doors: Doors, given: _Given) -> object:
-    return doors.ledger.release(given.op_id, actor=given.who.name, is_operator=given.is_operator)
+def _release(backend: Backend, given: _Given) -> object:
+    return backend.ledger.release(given.op_id, actor=given.who.name, is_operator=given.is_operator)
 
 
-def _withdraw(doors: Doors, given: _Given) -> object:
-    doors.check_writable()
-    return doors.ledger.withdraw(
+def _withdraw(backend: Backend, given: _Given) -> object:
+    backend.check_writable()
+    return backend.ledger.withdraw(
         given.op_id, actor=given.who.name, reason=given.text, is_operator=given.is_operator
     )
 
 
-def _retry(doors: Doors, given: _Given) -> object:
-    return doors.ledger.retry(given.op_id, actor=given.who.name)
+def _retry(backend: Backend, given: _Given) -> object:
+    return backend.ledger.retry(given.op_id, actor=given.who.name)
 
 
-def _approve(doors: Doors, given: _Given) -> object:
-    doors.check_writable()
-    return doors.approve(doors.ledger, given.op_id, given.who.name)
+def _approve(backend: Backend, given: _Given) -> object:
+    backend.check_writable()
+    return backend.approve(backend.ledger, given.op_id, given.who.name)
 
 
-def _reopen(doors: Doors, given: _Given) -> object:
-    doors.check_writable()
-    return doors.ledger.reopen(given.op_id, actor=given.who.name, reason=given.text)
+def _reopen(backend: Backend, given: _Given) -> object:
+    backend.check_writable()
+    return backend.ledger.reopen(given.op_id, actor=given.who.name, reason=given.text)
 
 
-def _assign(doors: Doors, given: _Given) -> object:
-    return doors.ledger.assign(given.op_id, given.text.strip() or None, actor=given.who.name)
+def _assign(backend: Backend, given: _Given) -> object:
+    return backend.ledger.assign(given.op_id, given.text.strip() or None, actor=given.who.name)
 
 
-def _prioritize(doors: Doors, given: _Given) -> object:
+def _prioritize(backend: Backend, given: _Given) -> object:
     try:
         level = int(given.level)
     except ValueError:
         raise InvalidRecord(f"The priority {given.level!a} is no whole number.") from None
-    return doors.ledger.prioritize(given.op_id, level, reason=given.text, actor=given.who.name)
+    return backend.ledger.prioritize(given.op_id, level, reason=given.text, actor=given.who.name)
 
 
-def _note(doors: Doors, given: _Given) -> object:
-    return doors.ledger.note(given.op_id, given.text, actor=given.who.name)
+def _note(backend: Backend, given: _Given) -> object:
+    return backend.ledger.note(given.op_id, given.text, actor=given.who.name)
 
 
 _EVERY = frozenset(State)
@@ -114,13 +114,13 @@ def add_op_page(router: APIRouter, pages: Pages) -> None:
     def picture(request: Request, op_id: str) -> Response:
         """The picture of an OP's level-1 frames."""
         pages.signed_in(request)
-        return _png(pages.doors.picture(op_id), "There is no picture of its frames.")
+        return _png(pages.backend.picture(op_id), "There is no picture of its frames.")
 
     @router.get("/board/quicklook/{inversion_id:any}")
     def quicklook(request: Request, inversion_id: str) -> Response:
         """The picture of what an inversion found."""
         pages.signed_in(request)
-        return _png(pages.doors.quicklook(inversion_id), "There is no picture of this inversion.")
+        return _png(pages.backend.quicklook(inversion_id), "There is no picture of this inversion.")
 
     @router.post("/board/op/{op_id:any}")
     def order(
@@ -137,7 +137,7 @@ def add_op_page(router: APIRouter, pages: Pages) -> None:
             raise HTTPException(422, f"There is no order {order!a}; there are {', '.join(_ORDERS)}.")
         who = pages.signed_in(request, wanted.role)
         try:
-            wanted.give(pages.doors, _Given(op_id, who, text, level))
+            wanted.give(pages.backend, _Given(op_id, who, text, level))
         except UnknownOp:
             raise
         except L2Error as refused:
@@ -146,7 +146,7 @@ def add_op_page(router: APIRouter, pages: Pages) -> None:
 
 
 def _page(pages: Pages, who: Token, op_id: str, *, problem: str | None = None, status: int = 200) -> Response:
-    content: Row = pages.doors.program(op_id)
+    content: Row = pages.backend.program(op_id)
     return pages.page(
         "op",
         who,
@@ -160,7 +160,7 @@ def _page(pages: Pages, who: Token, op_id: str, *, problem: str | None = None, s
         quicklooks=[
             row["inversion_id"]
             for row in content["inversions"]
-            if pages.doors.quicklook(row["inversion_id"]) is not None
+            if pages.backend.quicklook(row["inversion_id"]) is not None
         ],
         problem=problem,
         orders=_offered(content["state"], who),

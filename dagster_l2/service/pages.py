@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from dagster_l2.ledger import ROLES, Role, Token
 from dagster_l2.service.access import Access
-from dagster_l2.service.doors import Doors
+from dagster_l2.service.backend import Backend
 from dagster_l2.service.drawings import lasted, shown, when
 
 COOKIE = "l2_token"
@@ -38,8 +38,8 @@ class SignIn(Exception):
 class Pages:
     """What all pages have in common."""
 
-    def __init__(self, doors: Doors, access: Access) -> None:
-        self.doors, self.access, self._templates = doors, access, _templates()
+    def __init__(self, backend: Backend, access: Access) -> None:
+        self.backend, self.access, self._templates = backend, access, _templates()
 
     def page(self, name: str, who: Token | None, status: int = 200, **content: Any) -> Response:
         """A page from its template."""

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, R
 from dagster_l2.ledger import State
 from dagster_l2.service.access import Access
 from dagster_l2.service.answers import as_json
-from dagster_l2.service.doors import Doors, Row
+from dagster_l2.service.backend import Backend, Row
 from dagster_l2.service.shapes import (
     OP,
     Documents,
@@ -33,20 +33,20 @@ _AWAY: _Responses = {503: {"model": Refusal, "description": "The ledger is away,
 _NOT_THERE: _Responses = {404: {"model": Refusal, "description": "There is no such one."}}
 
 
-def add_reads(app: FastAPI, doors: Doors, access: Access) -> None:
+def add_reads(app: FastAPI, backend: Backend, access: Access) -> None:
     """Add what can be looked at; all but health takes a reader's token."""
-    _health(app, doors)
+    _health(app, backend)
     router = APIRouter(
         dependencies=[Depends(access.as_least("reader"))], responses={**_REFUSALS, **_AWAY}, tags=["look"]
     )
-    _programs(router, doors)
-    _queue(router, doors)
-    _published(router, doors)
+    _programs(router, backend)
+    _queue(router, backend)
+    _published(router, backend)
 
     @router.get("/inversions/{inversion_id:any}", responses=_with(InversionWithSteps, _NOT_THERE))
     def one_inversion(inversion_id: str) -> Response:
         """One inversion: whose, of what, when; with the steps of its OP that were about it."""
-        found = doors.inversion(inversion_id)
+        found = backend.inversion(inversion_id)
         if found is None:
             raise HTTPException(404, f"There is no inversion {inversion_id[:100]!a}.")
         return as_json(found)
@@ -54,7 +54,7 @@ def add_reads(app: FastAPI, doors: Doors, access: Access) -> None:
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     def metrics() -> Response:
         """The figures for a scraper, as Prometheus text."""
-        return Response(doors.metrics(), media_type="text/plain; version=0.0.4")
+        return Response(backend.metrics(), media_type="text/plain; version=0.0.4")
 
     @router.get("/openapi.json", include_in_schema=False)
     def description() -> Response:
@@ -71,15 +71,15 @@ def _with(model: type, *more: _Responses) -> _Responses:
     return responses
 
 
-def _health(app: FastAPI, doors: Doors) -> None:
+def _health(app: FastAPI, backend: Backend) -> None:
     @app.get("/healthz", responses=_with(Health, _AWAY), tags=["look"])
     def health() -> Response:
         """Whether the ledger can be read; the only thing that takes no token."""
-        doors.ledger.latest_ids()
+        backend.ledger.latest_ids()
         return as_json({"status": "well"})
 
 
-def _programs(router: APIRouter, doors: Doors) -> None:
+def _programs(router: APIRouter, backend: Backend) -> None:
     @router.get("/observing-programs", responses=_with(Programs))
     def programs(
         state: Annotated[list[State] | None, Query(description="In one of these states.")] = None,
@@ -106,7 +106,7 @@ def _programs(router: APIRouter, doors: Doors) -> None:
         last = None if observed_to is None else datetime.combine(observed_to, time.max)
         rows = [
             row
-            for row in doors.programs()
+            for row in backend.programs()
             if (not state or row["state"] in state)
             and (proposal is None or row["proposal_id"] == proposal)
             and (instrument is None or instrument in (row["instruments"] or ()))
@@ -130,10 +130,10 @@ def _programs(router: APIRouter, doors: Doors) -> None:
     @router.get("/observing-programs/{op_id:any}", responses=_with(ProgramInFull, _NOT_THERE))
     def one_program(op_id: str) -> Response:
         """Everything about an OP: state, verdict with reasons, datasets, package, history, inversions."""
-        return as_json(doors.program(op_id))
+        return as_json(backend.program(op_id))
 
 
-def _queue(router: APIRouter, doors: Doors) -> None:
+def _queue(router: APIRouter, backend: Backend) -> None:
     late = Once(late_by_responsible)
 
     @router.get("/queue", responses=_with(Queue))
@@ -147,7 +147,7 @@ def _queue(router: APIRouter, doors: Doors) -> None:
         limit: Limit = 100,
     ) -> Response:
         """Who does what next, best first; a role is one of pipeline, operator and scientist."""
-        rows = chosen(doors.queue(), whom=whom, states=state, overdue=overdue)
+        rows = chosen(backend.queue(), whom=whom, states=state, overdue=overdue)
         return as_json({"items": rows[offset : offset + limit], "total": len(rows), "overdue": late(rows)})
 
 
@@ -185,7 +185,7 @@ def late_by_responsible(rows: list[Row]) -> dict[str, int]:
     return dict(sorted(late.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _published(router: APIRouter, doors: Doors) -> None:
+def _published(router: APIRouter, backend: Backend) -> None:
     @router.get(
         "/published/observing-programs",
         responses=_with(Documents, {304: {"description": "As the ETag says, nothing has changed."}}),
@@ -196,7 +196,7 @@ def _published(router: APIRouter, doors: Doors) -> None:
     ) -> Response:
         """The documents of inverted OPs that changed since; all without it. With ETag."""
         try:
-            listing = doors.documents(since)
+            listing = backend.documents(since)
         except (ValueError, OverflowError):
             raise HTTPException(422, "since: give next_since of an earlier answer, or a moment.") from None
         tag = f'"{listing.etag}"'
@@ -208,7 +208,7 @@ def _published(router: APIRouter, doors: Doors) -> None:
     @router.get("/published/observing-programs/{op_id:any}", responses={**_NOT_THERE, 200: {}})
     def document(op_id: str) -> Response:
         """The document of one OP."""
-        found = doors.document(op_id)
+        found = backend.document(op_id)
         if found is None:
             raise HTTPException(404, f"There is no document of OP {op_id[:100]!a}.")
         return as_json(found)

@@ -27,7 +27,7 @@ from dagster_l2.ledger import (
 )
 from dagster_l2.service.access import Access
 from dagster_l2.service.answers import as_json, refusal
-from dagster_l2.service.doors import Doors, Row
+from dagster_l2.service.backend import Backend, Row
 from dagster_l2.service.shapes import (
     Approved,
     Assign,
@@ -65,25 +65,25 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_writes(app: FastAPI, doors: Doors, access: Access) -> None:
+def add_writes(app: FastAPI, backend: Backend, access: Access) -> None:
     """Add what can be ordered."""
     router = APIRouter(prefix="/observing-programs/{op_id:any}", responses=_REFUSALS, tags=["work"])
     scientist = Depends(access.as_least("scientist"))
     operator = Depends(access.as_least("operator"))
-    _work(router, doors, scientist)
-    _back(router, doors, scientist)
-    _decide(router, doors, operator)
-    _say(router, doors, scientist)
+    _work(router, backend, scientist)
+    _back(router, backend, scientist)
+    _decide(router, backend, operator)
+    _say(router, backend, scientist)
     app.include_router(router)
 
 
-def _work(router: APIRouter, doors: Doors, scientist: Any) -> None:
+def _work(router: APIRouter, backend: Backend, scientist: Any) -> None:
     @router.post("/claim", responses={200: {"model": Moved}})
     def claim(op_id: str, key: Key = None, who: Token = scientist) -> Response:
         """Take a Preprocessed OP to invert it; it gets an inversion id."""
-        doors.check_writable()
+        backend.check_writable()
         step = _once(
-            doors, who, key, "claim", op_id, None, lambda ledger: ledger.claim(op_id, actor=who.name)
+            backend, who, key, "claim", op_id, None, lambda ledger: ledger.claim(op_id, actor=who.name)
         )
         return as_json(moved(step))
 
@@ -94,18 +94,18 @@ def _work(router: APIRouter, doors: Doors, scientist: Any) -> None:
         def order(ledger: Ledger) -> Transition:
             return ledger.release(op_id, actor=who.name, is_operator=who.role == "operator")
 
-        return as_json(moved(_once(doors, who, key, "release", op_id, None, order)))
+        return as_json(moved(_once(backend, who, key, "release", op_id, None, order)))
 
     @router.post("/ready", status_code=202, responses={202: {"model": Event}})
     def ready(op_id: str, body: Ready, key: Key = None, who: Token = scientist) -> Response:
         """Say that the products of a claimed OP are ready; they are verified and published next."""
-        doors.check_writable()
+        backend.check_writable()
 
         def order(ledger: Ledger) -> Receipt:
             word = ReadyWord(
                 event_id=str(uuid.uuid4()),
                 op_id=op_id,
-                products=doors.check_ready(body.products, body.commit),
+                products=backend.check_ready(body.products, body.commit),
                 commit_hash=body.commit,
                 actor=who.name,
                 inversion_id=body.inversion_id,
@@ -117,7 +117,7 @@ def _work(router: APIRouter, doors: Doors, scientist: Any) -> None:
             delivery = Delivery(f"service-{uuid.uuid4()}", "service", f"token {who.token_id}")
             return ledger.receive(word, delivery, is_operator=who.role == "operator")
 
-        receipt = _once(doors, who, key, "ready", op_id, body, order)
+        receipt = _once(backend, who, key, "ready", op_id, body, order)
         if not receipt.is_taken:
             status = 404 if receipt.outcome == "unknown_op" else 409
             return refusal(status, receipt.reason or receipt.outcome)
@@ -132,36 +132,38 @@ def _work(router: APIRouter, doors: Doors, scientist: Any) -> None:
         )
 
 
-def _back(router: APIRouter, doors: Doors, scientist: Any) -> None:
+def _back(router: APIRouter, backend: Backend, scientist: Any) -> None:
     @router.post("/withdraw", responses={200: {"model": Moved}})
     def withdraw(op_id: str, body: Withdraw, key: Key = None, who: Token = scientist) -> Response:
         """Take back products that are not published yet; the OP is Working again as a new inversion."""
-        doors.check_writable()
+        backend.check_writable()
 
         def order(ledger: Ledger) -> Transition:
             is_operator = who.role == "operator"
             return ledger.withdraw(op_id, actor=who.name, reason=body.reason, is_operator=is_operator)
 
-        return as_json(moved(_once(doors, who, key, "withdraw", op_id, body, order)))
+        return as_json(moved(_once(backend, who, key, "withdraw", op_id, body, order)))
 
     @router.post("/retry", responses={200: {"model": Moved}})
     def retry(op_id: str, key: Key = None, who: Token = scientist) -> Response:
         """Bring an OP in Error back to the state before it; the next pass tries the step again."""
         step = _once(
-            doors, who, key, "retry", op_id, None, lambda ledger: ledger.retry(op_id, actor=who.name)
+            backend, who, key, "retry", op_id, None, lambda ledger: ledger.retry(op_id, actor=who.name)
         )
         return as_json(moved(step))
 
 
-def _decide(router: APIRouter, doors: Doors, operator: Any) -> None:
+def _decide(router: APIRouter, backend: Backend, operator: Any) -> None:
     @router.post("/publish", status_code=202, responses={202: {"model": Approved}})
     def publish(op_id: str, key: Key = None, who: Token = operator) -> Response:
         """Approve an Inverted OP; the next hand-over run publishes it."""
-        doors.check_writable()
+        backend.check_writable()
         request = None if key is None else _request(who, key, "publish", op_id, None)
-        if request is None or doors.ledger.written_by(request) is None:
-            doors.approve(doors.ledger if request is None else doors.ledger.once(request), op_id, who.name)
-        present = doors.ledger.present(op_id)
+        if request is None or backend.ledger.written_by(request) is None:
+            backend.approve(
+                backend.ledger if request is None else backend.ledger.once(request), op_id, who.name
+            )
+        present = backend.ledger.present(op_id)
         return as_json(
             {
                 "op_id": op_id,
@@ -175,15 +177,15 @@ def _decide(router: APIRouter, doors: Doors, operator: Any) -> None:
     @router.post("/reopen", responses={200: {"model": Moved}})
     def reopen(op_id: str, body: Reopen, key: Key = None, who: Token = operator) -> Response:
         """Open a Published OP again: it is prepared anew and can be claimed once more."""
-        doors.check_writable()
+        backend.check_writable()
 
         def order(ledger: Ledger) -> Transition:
             return ledger.reopen(op_id, actor=who.name, reason=body.reason)
 
-        return as_json(moved(_once(doors, who, key, "reopen", op_id, body, order)))
+        return as_json(moved(_once(backend, who, key, "reopen", op_id, body, order)))
 
 
-def _say(router: APIRouter, doors: Doors, scientist: Any) -> None:
+def _say(router: APIRouter, backend: Backend, scientist: Any) -> None:
     @router.post("/notes", status_code=201, responses={201: {"model": Said}})
     def note(op_id: str, body: Note, key: Key = None, who: Token = scientist) -> Response:
         """Add a remark to an OP."""
@@ -191,7 +193,7 @@ def _say(router: APIRouter, doors: Doors, scientist: Any) -> None:
         def order(ledger: Ledger) -> Annotation:
             return ledger.note(op_id, body.text, actor=who.name)
 
-        return as_json(_said(_once(doors, who, key, "note", op_id, body, order)), 201)
+        return as_json(_said(_once(backend, who, key, "note", op_id, body, order)), 201)
 
     @router.post("/priority", status_code=201, responses={201: {"model": Said}})
     def priority(op_id: str, body: Priority, key: Key = None, who: Token = scientist) -> Response:
@@ -200,7 +202,7 @@ def _say(router: APIRouter, doors: Doors, scientist: Any) -> None:
         def order(ledger: Ledger) -> Annotation:
             return ledger.prioritize(op_id, body.level, reason=body.reason, actor=who.name)
 
-        return as_json(_said(_once(doors, who, key, "priority", op_id, body, order)), 201)
+        return as_json(_said(_once(backend, who, key, "priority", op_id, body, order)), 201)
 
     @router.post("/assign", status_code=201, responses={201: {"model": Said}})
     def assign(op_id: str, body: Assign, key: Key = None, who: Token = scientist) -> Response:
@@ -209,11 +211,11 @@ def _say(router: APIRouter, doors: Doors, scientist: Any) -> None:
         def order(ledger: Ledger) -> Annotation:
             return ledger.assign(op_id, body.to, actor=who.name)
 
-        return as_json(_said(_once(doors, who, key, "assign", op_id, body, order)), 201)
+        return as_json(_said(_once(backend, who, key, "assign", op_id, body, order)), 201)
 
 
 def _once(
-    doors: Doors,
+    backend: Backend,
     who: Token,
     key: str | None,
     action: str,
@@ -223,11 +225,11 @@ def _once(
 ) -> T:
     """Give an order once, however often the request comes."""
     if key is None:
-        return order(doors.ledger)
+        return order(backend.ledger)
     request = _request(who, key, action, op_id, body)
     # Asked before the order's own checks: products that were handed over may be gone from their place by now.
-    before: Any = doors.ledger.written_by(request)
-    return before if before is not None else order(doors.ledger.once(request))
+    before: Any = backend.ledger.written_by(request)
+    return before if before is not None else order(backend.ledger.once(request))
 
 
 def _request(who: Token, key: str, action: str, op_id: str, body: BaseModel | None) -> Request:

@@ -321,9 +321,9 @@ def _ready(l2: Pipeline, op_id: str, products: Path) -> None:
 def _service(l2: Pipeline) -> Iterator[tuple[str, str]]:
     """The service over the same folder and database: its address, and ann's token."""
     given = {name.removeprefix("L2_").lower(): text for name, text in l2.settings.items()}
-    with Serving(Settings(data_dir=l2.data, **given)) as doors:
-        _token, secret = doors.ledger.add_token("ann", "scientist", actor="t")
-        with RunningService(service_app(doors)) as service:
+    with Serving(Settings(data_dir=l2.data, **given)) as backend:
+        _token, secret = backend.ledger.add_token("ann", "scientist", actor="t")
+        with RunningService(service_app(backend)) as service:
             yield service.url, secret
 
 

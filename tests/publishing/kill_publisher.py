@@ -21,7 +21,7 @@ import astropy.io.fits  # noqa: F401 - loaded once, here, and not by each copy
 import dagster_l2.products.level2.asdf_file
 from dagster_l2.base.files import watch_steps
 from dagster_l2.ledger import Ledger
-from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.receiving import Places
 from dagster_l2.pipeline.steps import publish_inverted, settle_events
 from dagster_l2.publishing import Outbox, PublishArea
 from dagster_l2.store import StoreClient

@@ -18,7 +18,7 @@ from publishing_world import OP, PACKAGE, PROPOSAL, World
 from rabbit_broker import Broker
 
 from dagster_l2.ledger import Delivery, Ledger, ReadyWord, Receipt, State, Verdict
-from dagster_l2.pipeline.doors import take_queue
+from dagster_l2.pipeline.intake import take_queue
 from dagster_l2.publishing import BusUnavailable, PublishArea, Publisher, RabbitBus
 
 QUEUE, EXCHANGE, CATALOG = "l2.ready", "l2", "catalog"

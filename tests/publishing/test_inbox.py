@@ -15,7 +15,7 @@ from publishing_world import OP, PACKAGE, World
 
 from dagster_l2.answers.orders import read_checksums
 from dagster_l2.ledger import Receipt, Verdict
-from dagster_l2.pipeline.doors import take_files, take_in
+from dagster_l2.pipeline.intake import take_files, take_in
 from dagster_l2.settings import Settings
 
 DROP = Path(__file__).parents[2] / "contrib" / "l2-drop.py"

@@ -9,7 +9,7 @@ from typing import Any
 
 from dagster_l2.base.files import sha256
 from dagster_l2.ledger import Ledger, Verdict
-from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.receiving import Places
 from dagster_l2.pipeline.steps import StepReport, prepare_inputs, publish_inverted, settle_events
 from dagster_l2.products import SyntheticShape, write_products
 from dagster_l2.publishing import Outbox, PublishArea

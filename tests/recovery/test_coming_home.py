@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from dagster_l2.base.files import sha256
 from dagster_l2.inputs import Collection, Transfers
 from dagster_l2.ledger import State
-from dagster_l2.pipeline.homecoming import Places
+from dagster_l2.pipeline.receiving import Places
 from dagster_l2.pipeline.steps import settle_events
 from dagster_l2.pipeline.wiring import places_of
 from dagster_l2.products import PRODUCT_FILES, Limits, ProductsRefused
@@ -60,12 +60,12 @@ def test_a_file_that_is_not_the_one_whose_sum_was_handed_over_is_refused(prepare
 def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
     prepared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_l2.pipeline import homecoming
+    from dagster_l2.pipeline import receiving
 
     folder = prepared.hand_over("op1")
     (event,) = prepared.ledger.pending_events()
     original = sha256(folder / PRODUCT_FILES[0])
-    real = homecoming.verify
+    real = receiving.verify
 
     def after_a_change(*arguments: Any, **more: Any) -> Any:
         # The sums are recorded before anybody looks into the files.
@@ -74,9 +74,9 @@ def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
         (folder / PRODUCT_FILES[0]).write_bytes(b"changed")
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(homecoming, "verify", after_a_change)
+    monkeypatch.setattr(receiving, "verify", after_a_change)
     assert len(prepared.verify().failed) == 1
-    monkeypatch.setattr(homecoming, "verify", real)
+    monkeypatch.setattr(receiving, "verify", real)
     prepared.ledger.retry_transient(3, **STEP)
     assert len(prepared.verify().done) == 1
     home = prepared.data / "products" / str(event.inversion_id)
@@ -86,12 +86,12 @@ def test_what_came_home_is_what_is_verified_also_when_the_source_changes(
 def test_a_copy_that_is_lost_is_not_replaced_by_something_else(
     prepared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster_l2.pipeline import homecoming
+    from dagster_l2.pipeline import receiving
 
     folder = prepared.hand_over("op1")
     (event,) = prepared.ledger.pending_events()
     with monkeypatch.context() as patch:
-        patch.setattr(homecoming, "verify", lambda *_, **__: Path("/nowhere").read_bytes())
+        patch.setattr(receiving, "verify", lambda *_, **__: Path("/nowhere").read_bytes())
         prepared.verify()
     shutil.rmtree(prepared.data / "products" / event.inversion_id)
     with (folder / PRODUCT_FILES[0]).open("ab") as file:

@@ -162,7 +162,7 @@ class World:
 @contextmanager
 def running(settings: Settings, limits: Limits | None = None) -> Iterator[World]:
     """The service over a data folder."""
-    with Serving(settings) as doors:
-        app = service_app(doors, limits or Limits(per_second=None))
+    with Serving(settings) as backend:
+        app = service_app(backend, limits or Limits(per_second=None))
         with RunningService(app) as service:
-            yield World(service.url, settings, doors.ledger)
+            yield World(service.url, settings, backend.ledger)

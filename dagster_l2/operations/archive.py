@@ -28,7 +28,7 @@ class BadBackup(L2Error):
     """What lies there is no whole backup; the message says what is wrong with it."""
 
 
-class Shelf(Protocol):
+class Archive(Protocol):
     """Where a backup is written to."""
 
     def holds(self, digest: str, size: int) -> bool:
@@ -62,7 +62,7 @@ def copied(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-class FolderShelf:
+class FolderArchive:
     """A folder, which is brought up to date: what it holds already is not copied again."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,12 +73,12 @@ class FolderShelf:
         (folder / _FILES).mkdir(parents=True, exist_ok=True)
 
     def holds(self, digest: str, size: int) -> bool:
-        """See `Shelf`."""
+        """See `Archive`."""
         path = self._path(digest)
         return path.is_file() and path.stat().st_size == size
 
     def put(self, source: Path) -> tuple[str, int]:
-        """See `Shelf`."""
+        """See `Archive`."""
         # Its name is its hash, which is known when it has been read.
         arriving = self._folder / _FILES / f".arriving-{os.getpid()}.tmp"
         try:
@@ -94,7 +94,7 @@ class FolderShelf:
         return digest, size
 
     def close_with(self, content: dict[str, Any]) -> None:
-        """See `Shelf`; what an earlier backup held and this one does not is removed afterwards."""
+        """See `Archive`; what an earlier backup held and this one does not is removed afterwards."""
         write_json(self._folder / LIST_FILE, content)
         wanted = {file["sha256"] for file in content["files"]}
         for path in (self._folder / _FILES).rglob("*"):
@@ -105,7 +105,7 @@ class FolderShelf:
         return self._folder / _FILES / digest[:2] / digest
 
 
-class _TarShelf:
+class _TarArchive:
     """One tar file, uncompressed since parquet is compressed already."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
@@ -113,11 +113,11 @@ class _TarShelf:
         self._there: set[str] = set()
 
     def holds(self, digest: str, size: int) -> bool:  # noqa: ARG002
-        """See `Shelf`."""
+        """See `Archive`."""
         return digest in self._there
 
     def put(self, source: Path) -> tuple[str, int]:
-        """See `Shelf`."""
+        """See `Archive`."""
         # The size stands before the content: a copy does not grow or change meanwhile.
         with tempfile.TemporaryFile() as copy, source.open("rb") as file:
             digest, size = copied(file, copy)
@@ -128,7 +128,7 @@ class _TarShelf:
         return digest, size
 
     def close_with(self, content: dict[str, Any]) -> None:
-        """See `Shelf`."""
+        """See `Archive`."""
         text = json.dumps(content, indent=2).encode()
         self._add(LIST_FILE, len(text), io.BytesIO(text))
 
@@ -139,7 +139,7 @@ class _TarShelf:
 
 
 @contextmanager
-def open_shelf(target: Path) -> Iterator[Shelf]:
+def open_archive(target: Path) -> Iterator[Archive]:
     """Open a place to write a backup to: a file when its name ends in .tar, else a folder.
 
     A tar file appears under its name when it is whole.
@@ -152,7 +152,7 @@ def open_shelf(target: Path) -> Iterator[Shelf]:
     if target.suffix != ".tar":
         if target.is_file():
             raise BadBackup(f"{target} is a file; name a folder, or a new file that ends in .tar.")
-        yield FolderShelf(target)
+        yield FolderArchive(target)
         return
     if target.exists():
         raise BadBackup(f"{target} is there already; name another file.")
@@ -160,7 +160,7 @@ def open_shelf(target: Path) -> Iterator[Shelf]:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(ready, "w") as tar:
-            yield _TarShelf(tar)
+            yield _TarArchive(tar)
         write_durably(target, lambda temporary: _rename(ready, temporary))
     finally:
         ready.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ class Scanned(Protocol):
         """Records that could not be read, newest first, and how many there are."""
 
 
-class Doors(Protocol):
+class Backend(Protocol):
     """Where the service reads, and what it asks before it orders; for many threads at once."""
 
     @property

@@ -89,7 +89,7 @@ class Places:
     may_be_synthetic: bool = False
 
 
-def come_home(
+def receive_products(
     ledger: Ledger,
     data: Path,
     event: ScienceEvent,
