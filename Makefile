@@ -81,7 +81,7 @@ $(VENV)-duckdb2/.run: Makefile $(VENV)/.run
 # A build of everything with all of dbt's tests, the states, the history that grows, the rules on odd and on real
 # records. All tests of the warehouse: make check-duckdb2 DUCKDB2_TESTS=tests/warehouse
 DUCKDB2_TESTS ?= tests/warehouse/test_project_rules.py tests/warehouse/test_states.py tests/warehouse/test_growing.py \
-	tests/warehouse/test_rules_agree.py tests/warehouse/test_real_records.py
+	tests/warehouse/test_rules_agree.py tests/warehouse/test_real_records.py tests/lake/test_compaction.py
 check-duckdb2: $(VENV)-duckdb2/.run $(VENV)/.dev $(MANIFEST)
 	PYTHONPATH=$(CURDIR)/$(VENV)-duckdb2 $(BIN)/python -c 'import duckdb; assert duckdb.__version__.startswith("2."), duckdb.__version__'
 	PYTHONPATH=$(CURDIR)/$(VENV)-duckdb2 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder $(DUCKDB2_TESTS)
