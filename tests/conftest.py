@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,15 @@ settings.load_profile("l2")
 pytest_plugins = ["tests.postgres"]
 
 DATES = ("2025-05-08", "2025-06-25", "2025-10-23")
+
+
+def pytest_configure() -> None:
+    """Hear interrupts also in a shell's background job, where they are ignored from birth.
+
+    Dagster gives SIGTERM the same meaning, and nothing that a test starts could be ended.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

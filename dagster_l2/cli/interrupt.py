@@ -22,6 +22,17 @@ class Interrupt(threading.Event):
     advice = "run the command again"
 
 
+def be_ended_by_sigterm() -> None:
+    """Let SIGTERM end this process, and those that it starts, also where it was ignored from birth.
+
+    A shell's background jobs ignore SIGINT, and Dagster gives SIGTERM the same meaning. A process that was
+    started from there could not be ended, and nor could the `tail` by which Dagster mirrors the output of a
+    step: it would stay for ever, and with it the pipe that our output goes to.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextmanager
 def stop_on_interrupt() -> Iterator[Interrupt]:
     """An event that is set by the first interrupt inside the block.

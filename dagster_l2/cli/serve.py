@@ -76,6 +76,8 @@ def ui_command(port: int, host: str) -> None:
     click.echo(f"UI: http://{host}:{port}  (starting takes some 20 s; Ctrl-C stops it)", err=True)
     # In Dagster's own folder, since it warns of a dagster.yaml in any other one.
     home = environment["DAGSTER_HOME"]
+    # Ignored from birth in a shell's background job, and Dagster would ignore SIGTERM with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     processes = [subprocess.Popen(command, env=environment, cwd=home) for command in commands]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
