@@ -97,9 +97,9 @@ def l2(debug: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; an error is one sentence on standard error and an exit code."""
-    from dagster_l2.cli.interrupt import be_ended_by_sigterm
+    if argv is None:  # the process is the command's own
+        from dagster_l2.cli.interrupt import be_ended_by_sigterm
 
-    if argv is None:
         be_ended_by_sigterm()
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.exit(_run(arguments))

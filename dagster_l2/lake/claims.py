@@ -6,7 +6,7 @@ source can claim anything, is the caller's to know.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from dagster_l2.lake.bronze import BronzeTable
-from dagster_l2.lake.commit import Claim, committed_files, read_manifest
+from dagster_l2.lake.commit import Claim, ResultManifest, committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class GrowingTable:
     def __init__(self, table: BronzeTable, key: str) -> None:
         self.table, self.key = table, key
         table.ensure()
-        paths = committed_files(table.folder)
-        claims = claims_of(paths)
+        files = committed(table.folder)
+        claims = claims_of(files)
         self.complete_through = _chain(claims.values())
         """Up to this key every row of the source is here."""
         self._extents = [
             extent
-            for path in paths
+            for path in files
             if path not in claims or claims[path].through > self.complete_through
             for extent in _extent(path, key)
         ]
@@ -75,15 +75,14 @@ class GrowingTable:
         return frame, names
 
 
-def claims_of(paths: list[Path]) -> dict[Path, Claim]:
+def claims_of(files: Mapping[Path, ResultManifest]) -> dict[Path, Claim]:
     """The claims of the files that count, without those that rely on a file which does not."""
-    names = {path.name for path in paths}
-    found: dict[Path, Claim] = {}
-    for path in paths:
-        manifest = read_manifest(path)
-        if manifest is not None and manifest.claim is not None and names.issuperset(manifest.claim.beside):
-            found[path] = manifest.claim
-    return found
+    names = {path.name for path in files}
+    return {
+        path: manifest.claim
+        for path, manifest in files.items()
+        if manifest.claim is not None and names.issuperset(manifest.claim.beside)
+    }
 
 
 def _chain(claims: Collection[Claim]) -> int:

@@ -236,7 +236,12 @@ def is_intact(path: Path) -> bool:
 
 
 def committed_files(folder: Path, *, known_at: datetime | None = None) -> list[Path]:
-    """The parquet files of a folder that count, by name.
+    """The parquet files of a folder that count, by name; see `committed`."""
+    return list(committed(folder, known_at=known_at))
+
+
+def committed(folder: Path, *, known_at: datetime | None = None) -> dict[Path, ResultManifest]:
+    """The parquet files of a folder that count, by name, with their manifests.
 
     A file counts with a manifest and the size that it states, while no other that counts replaces it. The
     hash is left to `is_intact`, since reading every byte before each use would cost more than the use.
@@ -256,4 +261,4 @@ def committed_files(folder: Path, *, known_at: datetime | None = None) -> list[P
         if known_at is None or not manifest.row_count or manifest.is_known_at(known_at):
             found[path] = manifest
     replaced = {name for manifest in found.values() for name in manifest.replaces}
-    return [path for path in found if path.name not in replaced]
+    return {path: manifest for path, manifest in found.items() if path.name not in replaced}

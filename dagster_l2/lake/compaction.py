@@ -8,7 +8,7 @@ a while, for builds that have listed them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,9 +23,8 @@ from dagster_l2.lake.commit import (
     LakeError,
     ResultManifest,
     commit_written,
-    committed_files,
+    committed,
     done_path,
-    read_manifest,
 )
 from dagster_l2.lake.views import quoted
 
@@ -85,12 +84,12 @@ def compact(table: BronzeTable, order_by: Sequence[str], *, job_id: str) -> Comp
     table.ensure()
     remove_leftovers(table.folder)
     _remove_undeclared(table.folder)
-    paths = committed_files(table.folder)
-    _remove_replaced(paths)
-    parts = _open_parts(paths)
+    files = committed(table.folder)
+    _remove_replaced(files)
+    parts = _open_parts(files)
     if len(parts) < OPEN_FILES:
         return Compaction()
-    schemas = [path for path in paths if path.name.startswith(SCHEMA_FILE)]
+    schemas = [path for path in files if path.name.startswith(SCHEMA_FILE)]
     done = Compaction()
     for number, group in enumerate(group for group in _groups(parts) if len(group) > 1):
         manifest = _merge(table, group, schemas, order_by, job_id=job_id, part=f"{number:05d}")
@@ -98,16 +97,15 @@ def compact(table: BronzeTable, order_by: Sequence[str], *, job_id: str) -> Comp
     return done
 
 
-def _open_parts(paths: list[Path]) -> list[_Part]:
+def _open_parts(files: Mapping[Path, ResultManifest]) -> list[_Part]:
     """The files that may be merged, in the order of their claims."""
-    claims = claims_of(paths)
+    claims = claims_of(files)
     relied_on = {name for claim in claims.values() for name in claim.beside}
-    parts = []
-    for path, claim in claims.items():
-        manifest = read_manifest(path)
-        is_alone = not claim.beside and path.name not in relied_on
-        if is_alone and manifest is not None and manifest.row_count < FULL_ROWS:
-            parts.append(_Part(path, claim, manifest))
+    parts = [
+        _Part(path, claim, files[path])
+        for path, claim in claims.items()
+        if not claim.beside and path.name not in relied_on and files[path].row_count < FULL_ROWS
+    ]
     return sorted(parts, key=lambda part: part.claim.after)
 
 
@@ -186,11 +184,10 @@ def _remove_undeclared(folder: Path) -> None:
             path.unlink()
 
 
-def _remove_replaced(paths: list[Path]) -> None:
+def _remove_replaced(files: Mapping[Path, ResultManifest]) -> None:
     """Remove what files that count have replaced a while ago: the manifest first, then the rows."""
-    for path in paths:
-        manifest = read_manifest(path)
-        if manifest is None or not manifest.is_known_at(datetime.now(UTC) - KEPT_FOR):
+    for path, manifest in files.items():
+        if not manifest.is_known_at(datetime.now(UTC) - KEPT_FOR):
             continue
         for name in manifest.replaces:
             part = path.with_name(name)

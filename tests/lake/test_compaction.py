@@ -216,37 +216,12 @@ def test_columns_that_came_later_are_null_in_older_rows(table: BronzeTable) -> N
     assert wider.table.scan().collect().sort("number")["more"].to_list() == [None, None, None, "said"]
 
 
-def test_cut_off_at_any_step_nothing_is_lost_or_doubled(table: BronzeTable) -> None:
-    source = Source(table)
-    for _ in range(6):
-        source.add(4)
-    for cut_off in range(100):
-        if is_done_within(cut_off, partial(run, table, f"merge{cut_off:02d}")):
-            break
-        assert source.is_whole()
-    assert cut_off >= 8, "a file and its manifest, four steps each"
-    run(table)
-    assert source.is_whole()
-    assert GrowingTable(table, "number").complete_through == source.last
-
-
 def test_a_kill_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.lake.kill_compaction", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     kinds = {step.split()[0] for step in json.loads(done.stdout)}
     assert kinds == {"write", "fsync", "rename", "remove"}
-
-
-def test_a_merged_file_that_is_lost_leaves_a_gap_that_is_known(table: BronzeTable) -> None:
-    source = Source(table)
-    for _ in range(4):
-        source.add(3)
-    run(table)
-    run(table)  # removes the parts
-    source.add(1)
-    (table.folder / "merge-00000.parquet").unlink()
-    assert GrowingTable(table, "number").complete_through == 0
 
 
 def test_while_its_parts_are_there_a_damaged_merged_file_costs_nothing(
