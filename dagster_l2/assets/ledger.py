@@ -240,7 +240,9 @@ def _exported(name: Growing, description: str) -> dg.AssetsDefinition:
             merged = compact_exported(l2.settings.lake, name)
         context.log.info(f"export: {count} {name}")
         if merged.files:
-            context.log.info(f"merged {merged.files} files of {name} into {merged.into}: {merged.rows} rows")
+            context.log.info(
+                f"export: merged {merged.files} files of {name} into {merged.into}, {merged.rows} rows"
+            )
         seconds = round(time.monotonic() - started, 3)
         return dg.MaterializeResult(
             metadata={"exported": count, "merged files": merged.files, "seconds": seconds}

@@ -25,6 +25,7 @@ from dagster_l2.lake.commit import (
     commit_written,
     committed,
     done_path,
+    is_intact,
 )
 from dagster_l2.lake.views import quoted
 
@@ -133,6 +134,12 @@ def _merge(
     job_id: str,
     part: str,
 ) -> ResultManifest:
+    for each in group:
+        if not is_intact(each.path):  # what is merged gets a hash of its own, and nobody would ever know
+            raise LakeError(
+                f"{each.path} is not what its manifest says; remove it, and its rows are written again from"
+                " where they came."
+            )
     files = ", ".join(quoted(path) for path in (*schemas, *(each.path for each in group)))
     columns, order = _listed(table.schema), _listed(order_by)
     query = f"select {columns} from read_parquet([{files}], union_by_name = true) order by {order}"  # noqa: S608

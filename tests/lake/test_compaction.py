@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -238,17 +239,36 @@ def test_while_its_parts_are_there_a_damaged_merged_file_costs_nothing(
     assert GrowingTable(table, "number").complete_through == source.last
 
 
-def test_a_part_that_cannot_be_read_is_one_sentence_and_changes_nothing(table: BronzeTable) -> None:
+def test_a_damaged_part_is_named_and_changes_nothing(table: BronzeTable) -> None:
+    """One that can still be read, too: merged, its damage would have a hash that fits."""
     source = Source(table)
     paths = [source.add(2) for _ in range(4)]
     content = bytearray(paths[1].read_bytes())
-    content[4:60] = bytes(56)
+    content[-1] ^= 1
     paths[1].write_bytes(content)
     before = on_the_disk(table)
-    with pytest.raises(LakeError, match=r"things can't be merged, and stay as they are: .*") as caught:
+    with pytest.raises(LakeError, match=r"export-001\.parquet is not what its manifest says; remove it, and"):
         run(table)
+    assert on_the_disk(table) == before
+
+
+def test_a_disk_that_refuses_is_one_sentence_and_changes_nothing(table: BronzeTable) -> None:
+    source = Source(table)
+    for _ in range(4):
+        source.add(2)
+    table.ensure()
+    before, limits = on_the_disk(table), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(
+            LakeError, match=r"things can't be merged, and stay as they are: .*too large"
+        ) as caught:
+            run(table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
     assert on_the_disk(table) == before
+    assert source.is_whole()
 
 
 def test_row_groups_tell_which_programs_they_hold(
